@@ -1,0 +1,1 @@
+"""The only I/O: how the client reaches engines, engines each other."""
