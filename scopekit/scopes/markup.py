@@ -1,0 +1,42 @@
+"""A scope as a line of HTML."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING
+
+from scopekit.scopes.processors import describe_worker
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from scopekit.scopes.processors import Processor
+
+
+def scope_html(
+    words: str, expression: str, shape: str, processors: Sequence[Processor] | None
+) -> str:
+    """Return the line: a swatch, the words, how many processors there are now.
+
+    The swatch has no colour of its own; the page that shows a graph gives its
+    classes the graph's colours.
+    """
+    swatch = f'<span class="scopekit-swatch scopekit-swatch-{escape(shape)}"></span>'
+    label = f'<span class="scopekit-words" title="{escape(expression)}">{escape(words)}</span>'
+    count = "" if processors is None else _count_html(processors)
+    return f'<div class="scopekit-scope">{swatch} {label}{count}</div>'
+
+
+def _count_html(processors: Sequence[Processor]) -> str:
+    counts: dict[str, int] = {}
+    for processor in processors:
+        key = f"{describe_worker(processor.worker)}, {processor.kind.name}"
+        counts[key] = counts.get(key, 0) + 1
+    total = f"{len(processors)} processor{'' if len(processors) == 1 else 's'} now"
+    rows = "".join(f"<tr><td>{escape(key)}</td><td>{n}</td></tr>" for key, n in counts.items())
+    if not rows:
+        return f" <small>{total}</small>"
+    return (
+        f"<details><summary><small>{total}</small></summary>"
+        f'<table class="scopekit-processors">{rows}</table></details>'
+    )
