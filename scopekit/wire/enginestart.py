@@ -7,6 +7,9 @@ the environment that tasks' children inherit), and the nanny is a fork taken aft
 the imports in place of a second interpreter that imports all again.
 """
 
+# Nothing is imported before the path is mended and the nanny forked.
+# ruff: noqa: PTH100, PTH118, PTH120, PTH123, PLC0415
+
 from __future__ import annotations
 
 import json

@@ -19,7 +19,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence  # noqa: TC003 -- json loads it anyway
 
 __all__ = ("end_processes", "marked_processes", "remove_paths")
 
