@@ -23,10 +23,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ("Band", "Bar", "Item", "Layout", "Spot", "arrange", "pack", "ranks", "slots")
+__all__ = ("Band", "Bar", "Item", "Layout", "Spot", "arrange", "pack", "ranks", "slots", "wrapped")
 
 SWEEPS = 8
 LANE_GAP = 0.5
+LINE_GAP = 1.0
 # A long edge reserves this share of a slot in each rank that it crosses.
 WAY_SIZE = 0.4
 # Past this many the reserved ways cost more than the crossings they save.
@@ -50,6 +51,7 @@ class Spot:
     row: float
     rank: int
     lane: str
+    line: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,7 @@ class Layout:
         routes: the points between the two ends of an edge that crosses ranks.
         columns: the width of the picture in steps.
         rows: its height in steps.
+        breaks: the rows between the lines of a wrapped layout.
     """
 
     spots: Mapping[int, Spot]
@@ -78,6 +81,7 @@ class Layout:
     routes: Mapping[tuple[int, int], tuple[tuple[float, float], ...]]
     columns: float
     rows: float
+    breaks: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,10 +346,11 @@ def _tidy(part: _Lane) -> None:
 
 
 def _fold(part: _Lane, tallest: int) -> None:
+    height = max((_rows(len(keys), tallest) for keys in part.ranks.values()), default=1)
     for keys in part.ranks.values():
         rows = _rows(len(keys), tallest)
         for place, key in enumerate(keys):
-            part.row[key] = place % rows + 0.5
+            part.row[key] = (height - rows) / 2 + place % rows + 0.5
 
 
 def _rows(count: int, tallest: int) -> int:
@@ -405,6 +410,34 @@ def _routes(
                 route = tuple((spots[point].column, spots[point].row) for point in points)
                 routes[source, item.key] = route
     return routes
+
+
+def wrapped(layout: Layout, lines: int) -> Layout:
+    """Breaks a layout that is too wide into lines, the way that text is broken.
+
+    Bands and routes have no meaning across lines, so that this is for layouts of one
+    lane; a route that stays within a line is kept.
+    """
+    if lines <= 1 or layout.columns <= 1:
+        return layout
+    width = ceil(layout.columns / lines)
+    leading = layout.rows + LINE_GAP
+    spots: dict[int, Spot] = {}
+    for key, spot in layout.spots.items():
+        line = int(spot.column // width)
+        row = spot.row + line * leading
+        spots[key] = Spot(spot.column % width, row, spot.rank, spot.lane, line)
+    routes = {}
+    for (source, target), points in layout.routes.items():
+        line = spots[source].line
+        if line == spots[target].line:
+            moved = tuple((column % width, row + line * leading) for column, row in points)
+            routes[source, target] = moved
+    lines = ceil(layout.columns / width)
+    height = lines * leading - LINE_GAP
+    breaks = tuple(line * leading - LINE_GAP / 2 for line in range(1, lines))
+    bands = tuple(Band(band.lane, 0.0, height) for band in layout.bands)
+    return Layout(spots, bands, routes, width, height, breaks)
 
 
 def pack(intervals: Iterable[tuple[int, float, float]]) -> list[Bar]:

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from scopekit.layout import Item, arrange, pack, ranks, slots, spread
+from scopekit.layout import Item, arrange, pack, ranks, slots, spread, wrapped
 
 
 def chain(count):
@@ -193,3 +193,28 @@ def test_bars_that_overlap_get_rows_of_their_own():
     bars = pack([(1, 0.0, 2.0), (2, 1.0, 3.0), (3, 2.0, 4.0)])
 
     assert [(bar.key, bar.row) for bar in bars] == [(1, 0), (2, 1), (3, 0)]
+
+
+def test_a_wide_layout_is_broken_into_lines():
+    layout = wrapped(arrange(chain(10)), 3)
+
+    assert (layout.columns, layout.rows) == (4, 3 * 1 + 2 * 1.0)
+    assert [layout.spots[key].line for key in (0, 3, 4, 9)] == [0, 0, 1, 2]
+    assert layout.spots[4].column == 0
+    assert layout.spots[0].row < layout.breaks[0] < layout.spots[4].row
+    assert overlaps(layout) == []
+
+
+def test_one_line_is_left_as_it_is():
+    layout = arrange(chain(3))
+
+    assert wrapped(layout, 1) is layout
+
+
+def test_ways_within_a_line_are_kept():
+    items = [Item(0), Item(1, (0,)), Item(2, (0, 1)), Item(3, (2,)), Item(4, (3,)), Item(5, (2, 4))]
+    layout = arrange(items)
+    broken = wrapped(layout, 2)
+
+    assert set(layout.routes) == {(0, 2), (2, 5)}
+    assert set(broken.routes) == {(0, 2)}
