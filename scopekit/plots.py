@@ -285,10 +285,12 @@ def _fit(scene: _Scene, lanes: Sequence[_Lane]) -> tuple[_Size, Layout]:
         if width <= side and height <= side * 0.75:
             return roomy, layout
     tallest = max(Counter((spot.lane, spot.rank) for spot in plain.spots.values()).values())
-    tried = [arrange(items, keys, tallest=rows) for rows in FOLDS if rows < tallest]
+    # Folds and breaks cost the reader something, so they must better the shape by more.
+    tried = [(0.0, plain)]
+    tried += [(0.8, arrange(items, keys, tallest=rows)) for rows in FOLDS if rows < tallest]
     if not lanes:
-        tried = [_paragraphs(layout) for layout in (plain, *tried)]
-    layout = min(tried or [plain], key=lambda layout: _awkward(*_extent(MARKS, layout)))
+        tried += [(penalty + 0.6, _paragraphs(layout)) for penalty, layout in tried]
+    layout = min(tried, key=lambda entry: entry[0] + _awkward(*_extent(MARKS, entry[1])))[1]
     width, height = _extent(MARKS, layout)
     roomier = max(1.0, min(1.6, 1100 / width, 760 / height))
     return MARKS.times(min(roomier, MAX_SIDE / width, MAX_SIDE / height)), layout
@@ -735,8 +737,12 @@ class _Legend:
 
     def __init__(self, marks: Iterable[_Mark], width: float) -> None:
         marks = list(marks)
-        paints = dict.fromkeys(mark.paint for mark in marks)
-        shown = sorted(paints, key=lambda paint: (paint.crossed, paint.label))[:MAX_LEGEND]
+        paints: dict[Any, ScopePaint] = {}
+        for paint in sorted((mark.paint for mark in marks), key=lambda paint: len(paint.label)):
+            # Scopes that look alike, such as a place and its default processors, are told once.
+            paints.setdefault((paint.swatches, paint.badge, paint.crossed), paint)
+        order = sorted(paints.values(), key=lambda paint: (paint.crossed, paint.label))
+        shown = order[:MAX_LEGEND]
         scopes: list[tuple[str, Any]] = [(paint.label, paint) for paint in shown]
         if len(paints) > len(shown):
             scopes.append((f"and {len(paints) - len(shown)} more", None))
@@ -979,7 +985,7 @@ class _Dag:
         """Leads an edge to a later line through the gap above that line."""
         x, y = path[-1]
         _, between = self._spot(0, self.layout.breaks[end.line - 1])
-        swing = self.size.step * 0.7
+        swing = min(self.size.step * 0.7, MARGIN - 4)
         path += [(x + swing, y), (x + swing, between), (x, between)]
         path += [path[-1], (goal[0], between), (goal[0], between)]
         path += [(goal[0] - swing, between), (goal[0] - swing, goal[1]), goal]
