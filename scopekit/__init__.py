@@ -1,1 +1,138 @@
 """Scopes for Python: say where a value is valid, and the work goes to it."""
+
+from scopekit.api import (
+    as_completed,
+    compatible_processors,
+    connect,
+    current_task,
+    explain,
+    fetch,
+    isready,
+    myid,
+    num_processors,
+    options,
+    plan,
+    satisfiable,
+    spawn,
+    start,
+    task_processor,
+    tochunk,
+    wait,
+)
+from scopekit.errors import (
+    ChunkLostError,
+    NoProcessorError,
+    ProtocolError,
+    RemoteError,
+    SchedulingError,
+    ScopeConflictError,
+    ScopeError,
+    ScopekitError,
+    ScopeViolationError,
+    TaskCancelledError,
+    WorkerLostError,
+)
+from scopekit.explanation import Explanation
+from scopekit.handles import Chunk, Task
+from scopekit.options import get_options, perimeter, with_options
+from scopekit.plots import plot_dag, plot_timeline
+from scopekit.scopes import (
+    AnyScope,
+    CudaProc,
+    DefaultScope,
+    ExactScope,
+    InvalidScope,
+    LabelScope,
+    NodeScope,
+    OSProc,
+    Processor,
+    ProcessorTypeScope,
+    ProcessScope,
+    Scope,
+    TaintScope,
+    ThreadProc,
+    UnionScope,
+    constrain,
+    processor_type,
+    scope,
+    scope_key,
+)
+from scopekit.session import Session, current_session
+
+__version__ = "0.1.0.dev0"
+
+__all__ = (
+    "AnyScope",
+    "Chunk",
+    "ChunkLostError",
+    "CudaProc",
+    "DefaultScope",
+    "ExactScope",
+    "Explanation",
+    "InvalidScope",
+    "LabelScope",
+    "NoProcessorError",
+    "NodeScope",
+    "OSProc",
+    "ProcessScope",
+    "Processor",
+    "ProcessorTypeScope",
+    "ProtocolError",
+    "RemoteError",
+    "SchedulingError",
+    "Scope",
+    "ScopeConflictError",
+    "ScopeError",
+    "ScopeViolationError",
+    "ScopekitError",
+    "Session",
+    "TaintScope",
+    "Task",
+    "TaskCancelledError",
+    "ThreadProc",
+    "UnionScope",
+    "WorkerLostError",
+    "as_completed",
+    "compatible_processors",
+    "connect",
+    "constrain",
+    "current_session",
+    "current_task",
+    "explain",
+    "fetch",
+    "get_options",
+    "isready",
+    "load_ipython_extension",
+    "myid",
+    "num_processors",
+    "options",
+    "perimeter",
+    "plan",
+    "plot_dag",
+    "plot_timeline",
+    "processor_type",
+    "satisfiable",
+    "scope",
+    "scope_key",
+    "spawn",
+    "start",
+    "task_processor",
+    "tochunk",
+    "unload_ipython_extension",
+    "wait",
+    "with_options",
+)
+
+
+def load_ipython_extension(shell: object) -> None:
+    """Adds the magics to a notebook: ``%load_ext scopekit``."""
+    from scopekit.notebook.magics import register  # noqa: PLC0415  # loads IPython
+
+    register(shell)
+
+
+def unload_ipython_extension(shell: object) -> None:
+    """Takes the magics out again: ``%unload_ext scopekit``."""
+    from scopekit.notebook.magics import unregister  # noqa: PLC0415  # loads IPython
+
+    unregister(shell)

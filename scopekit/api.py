@@ -1,0 +1,312 @@
+"""What users call: the functions that act on the current session."""
+
+from __future__ import annotations
+
+import concurrent.futures
+from typing import TYPE_CHECKING, Any
+
+from scopekit.engine.context import RunningTask, running_task
+from scopekit.errors import ScopeError, ScopekitError
+from scopekit.handles import Chunk, Task
+from scopekit.options import Options
+from scopekit.scopes import AnyScope, ambient, as_scope
+from scopekit.session import OptionSet, Session, innermost_session
+from scopekit.wire.codec import read_handles
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from scopekit.explanation import Explanation
+    from scopekit.graph import WorkerId
+    from scopekit.scopes import Processor, Scope
+
+__all__ = (
+    "as_completed",
+    "compatible_processors",
+    "connect",
+    "current_task",
+    "explain",
+    "fetch",
+    "isready",
+    "myid",
+    "num_processors",
+    "options",
+    "plan",
+    "satisfiable",
+    "spawn",
+    "start",
+    "task_processor",
+    "tochunk",
+    "wait",
+)
+
+
+# -- sessions ---------------------------------------------------------------------------
+
+
+def start(
+    n: int | None = None,
+    *,
+    threads: int = 1,
+    nodes: Mapping[str, int] | None = None,
+    engines: str | None = None,
+    timeout: float = 60,
+    **cluster_options: Any,
+) -> Session:
+    """Starts engines and makes them the current session.
+
+    Args:
+        n: how many engines; one for each core if None. 0 runs everything here, one
+            call after another, so that a debugger works.
+        threads: how many threads of each engine run tasks, its main thread among them.
+        nodes: pretend nodes on this machine, name to number of engines.
+        engines: which of ipyparallel's launchers starts them: "slurm", "ssh", "mpi", ...
+        timeout: seconds until all must be ready.
+        cluster_options: what ipyparallel.Cluster takes besides.
+
+    Returns:
+        The session; closing it ends the engines.
+
+    Raises:
+        ScopeError: an argument makes no sense.
+        ScopekitError: the engines did not come up.
+
+    Example:
+        >>> with start(0) as session:
+        ...     fetch(spawn(sum, [1, 2]))
+        3
+    """
+    _check_count("threads", threads)
+    if n == 0 and n is not False:
+        if nodes or engines or cluster_options:
+            raise ScopeError("start(0) runs everything here; it takes no nodes and no engines")
+        return Session(None, threads=threads)
+    from scopekit.wire.cluster import launch  # noqa: PLC0415  # loads ipyparallel
+
+    if n is None and nodes is None:
+        n = _cores()
+    link = launch(n, nodes=nodes, engines=engines, timeout=timeout, **cluster_options)
+    return _open(link, threads)
+
+
+def connect(target: Any = None, *, threads: int = 1, **options: Any) -> Session:
+    """Makes engines that run already the current session.
+
+    Args:
+        target: an ipyparallel Client or Cluster, a profile, a cluster id or the path
+            of a connection file; None for the default profile.
+        threads: how many threads of each engine run tasks, its main thread among them.
+        options: what ipyparallel.Client takes besides.
+
+    Returns:
+        The session; closing it leaves the engines as they were found.
+
+    Raises:
+        ScopekitError: nothing answers there, or an engine cannot be used.
+    """
+    from scopekit.wire.cluster import attach  # noqa: PLC0415  # loads ipyparallel
+
+    _check_count("threads", threads)
+    return _open(attach(target, **options), threads)
+
+
+def _open(link: Any, threads: int) -> Session:
+    try:
+        return Session(link, threads=threads)
+    except BaseException:
+        link.close()
+        raise
+
+
+def _check_count(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ScopeError(f"{name}={value!r} is no number of {name}; give 1 or more")
+
+
+def _cores() -> int:
+    import os  # noqa: PLC0415
+
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _session() -> Session:
+    """Returns the current session, starting one here if there is none."""
+    _refuse_in_task()
+    return innermost_session() or start()
+
+
+def _refuse_in_task() -> None:
+    task = running_task.get()
+    if task is not None:
+        raise ScopekitError(
+            f"task {task.name} cannot spawn or fetch tasks itself yet. Return what is needed and"
+            " spawn from the notebook; the result of one task can be the argument of another."
+        )
+
+
+# -- tasks --------------------------------------------------------------------------------
+
+
+def spawn(
+    f: Any,
+    /,
+    *args: Any,
+    scope: Any = None,
+    compute_scope: Any = None,
+    result_scope: Any = None,
+    **kwargs: Any,
+) -> Task:
+    """Makes a task of a call; see :meth:`scopekit.Session.spawn`."""
+    return _session().spawn(
+        f, *args, scope=scope, compute_scope=compute_scope, result_scope=result_scope, **kwargs
+    )
+
+
+def options(**options: Any) -> OptionSet:
+    """Gives options to the spawn that follows: ``options(name="fit").spawn(f, x)``.
+
+    Args:
+        options: scope, compute_scope, result_scope, single, name, wait_for, idempotent.
+
+    Raises:
+        ScopeError: an option is unknown or makes no sense.
+    """
+    return OptionSet(_session, Options.checked(options, "options"))
+
+
+def plan(f: Any, /, *args: Any, **kwargs: Any) -> Explanation:
+    """Tells where ``spawn`` with the same arguments would run, without running it."""
+    return _session().plan(f, *args, **kwargs)
+
+
+def fetch(x: Any, raw: bool = False, timeout: float | None = None) -> Any:
+    """Brings values here; see :meth:`scopekit.Session.fetch`."""
+    task = running_task.get()
+    if task is not None and isinstance(x, Chunk):
+        return x.fetch(timeout)
+    _refuse_in_task()
+    handle = next(iter(read_handles(x)), None)
+    if handle is None:
+        return x
+    session: Session = handle._session if isinstance(handle, Task) else handle._home  # type: ignore[assignment]
+    return session.fetch(x, raw=raw, timeout=timeout)
+
+
+def wait(x: Any, timeout: float | None = None) -> Any:
+    """Waits until every task in ``x`` has ended, in whatever way.
+
+    Args:
+        x: a task, or lists, tuples, dicts and sets of them.
+        timeout: seconds to wait at most for each; None waits without a limit.
+
+    Returns:
+        ``x``.
+
+    Raises:
+        TimeoutError: a task had not ended in time.
+    """
+    _refuse_in_task()
+    for handle in read_handles(x):
+        if isinstance(handle, Task):
+            handle.wait(timeout)
+    return x
+
+
+def as_completed(tasks: Iterable[Task], timeout: float | None = None) -> Iterator[Task]:
+    """Yields tasks in the order in which they end.
+
+    Raises:
+        TimeoutError: not all had ended in time.
+    """
+    return concurrent.futures.as_completed(tasks, timeout)  # type: ignore[return-value,arg-type]
+
+
+def isready(task: Task) -> bool:
+    """Tells whether a task has ended, in whatever way."""
+    return task.done()
+
+
+def explain(task: Task) -> Explanation:
+    """Tells why a task runs where it runs, or why it does not."""
+    return task.explain()
+
+
+def satisfiable(scope: Any) -> bool:
+    """Tells whether a processor of the scope exists now."""
+    return bool(_session().satisfiable(scope).left)
+
+
+# -- chunks ---------------------------------------------------------------------------------
+
+
+def tochunk(value: Any, processor: Processor | None = None, scope: Any = None) -> Chunk:
+    """Makes a chunk of a value; in a task, one that lives where the task runs.
+
+    Args:
+        value: the value.
+        processor: its home; must lie in the scope.
+        scope: where it is valid; anywhere if None.
+
+    Returns:
+        The handle. A task that returns it gives its result the chunk's scope.
+
+    Raises:
+        ScopeError: the home lies outside the scope.
+    """
+    task = running_task.get()
+    if task is None:
+        return _session().tochunk(value, processor, scope)
+    where: Scope = as_scope(scope) if scope is not None else AnyScope()
+    chunk: Chunk = task.agent.new_chunk(value, processor, where)
+    return chunk
+
+
+# -- places ---------------------------------------------------------------------------------
+
+
+def current_task() -> RunningTask | None:
+    """Returns the task that the current code runs in, None outside of tasks."""
+    return running_task.get()
+
+
+def task_processor() -> Processor:
+    """Returns the processor that runs the current task.
+
+    Raises:
+        ScopekitError: no task runs here.
+    """
+    task = running_task.get()
+    if task is None:
+        raise ScopekitError("task_processor() tells where a task runs, and no task runs here")
+    return task.processor
+
+
+def myid() -> WorkerId:
+    """Returns the id of this process: an engine's id, or ``"client"``."""
+    task = running_task.get()
+    if task is not None:
+        return task.worker
+    surroundings = ambient.current()
+    return "client" if surroundings is None else surroundings.here
+
+
+def compatible_processors(scope: Any = None) -> tuple[Processor, ...]:
+    """Returns the processors of a scope.
+
+    Args:
+        scope: the scope; where a task spawned here would run if None.
+    """
+    return _session().processors(scope)
+
+
+def num_processors(scope: Any = None, all: bool = False) -> int:  # noqa: A002
+    """Counts the processors of a scope.
+
+    Args:
+        scope: the scope; where a task spawned here would run if None.
+        all: True counts every processor there is.
+    """
+    session = _session()
+    return len(session.topology.processors) if all else len(session.processors(scope))
+
+

@@ -1,0 +1,346 @@
+"""The agent: carries out a session's orders inside one process.
+
+Orders arrive on one thread, tasks run on the lanes of the process's processors, and
+reports leave in batches: at once when a lane runs dry, otherwise by a publishing
+thread that takes what has gathered.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+import time
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+from scopekit.engine.context import RunningTask, running_task
+from scopekit.engine.runner import run_task
+from scopekit.engine.store import Store
+from scopekit.errors import ChunkLostError, ScopeError
+from scopekit.guard import guard
+from scopekit.handles import Chunk
+from scopekit.wire import messages as msg
+from scopekit.wire.codec import FIRST_INPUT, dump_error, load_value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from scopekit.engine.lanes import Lane
+    from scopekit.graph import StoredChunk, WorkerId
+    from scopekit.places import Topology
+    from scopekit.scopes import Processor, Scope
+
+__all__ = ("Agent",)
+
+_FUNCTIONS_KEPT = 4096
+_FLUSH_SECONDS = 0.02
+# Ids of chunks that tasks make by themselves: the worker's number above, a counter below.
+_OWN_IDS = 40
+
+
+class Agent:
+    """Runs tasks and keeps chunks for one session in one process.
+
+    Args:
+        worker: the id by which users know this process.
+        topology: the processes there are.
+        lanes: the lane of each processor of this process.
+        publish: sends a batch of reports to the session.
+        fetch: asks another process for chunks.
+    """
+
+    def __init__(
+        self,
+        worker: WorkerId,
+        topology: Topology,
+        lanes: Mapping[Processor, Lane],
+        publish: Callable[[list[msg.Report]], None],
+        fetch: Callable[[WorkerId, Sequence[int]], list[tuple[StoredChunk, bytes]]],
+    ) -> None:
+        self.worker = worker
+        self.store = Store(worker, topology)
+        self.addresses: Mapping[WorkerId, msg.PeerAddress] = {}
+        self._lanes = dict(lanes)
+        self._publish = publish
+        self._fetch = fetch
+        self._pickles: dict[bytes, bytes] = {}
+        self._functions: OrderedDict[bytes, Any] = OrderedDict()
+        self._pending: list[msg.Report] = []
+        self._running: dict[int, tuple[float, bool]] = {}
+        self._lock = threading.Lock()
+        self._publish_lock = threading.Lock()
+        self._wake = threading.Event()
+        self._closed = False
+        self._own_chunks = 0
+        self._exported: dict[int, int] = {}
+        self._publisher: threading.Thread | None = None
+        self._on_order: dict[type, Callable[[Any], None]] = {
+            msg.TopologyChanged: self._on_topology,
+            msg.Functions: self._on_functions,
+            msg.Run: self._on_run,
+            msg.Put: self._on_put,
+            msg.Drop: self._on_drop,
+        }
+
+    @property
+    def topology(self) -> Topology:
+        """The processes there are, as last told."""
+        return self.store.topology
+
+    # -- orders -----------------------------------------------------------------
+
+    def receive(self, orders: Iterable[msg.Order]) -> None:
+        """Carries orders out, in order."""
+        for order in orders:
+            self._on_order[type(order)](order)
+
+    def _on_topology(self, order: msg.TopologyChanged) -> None:
+        self.store.topology = order.topology
+        self.addresses = order.addresses
+
+    def _on_functions(self, order: msg.Functions) -> None:
+        for digest, pickled in order.pickles.items():
+            self._pickles[digest] = pickled
+
+    def _on_run(self, order: msg.Run) -> None:
+        if self._publisher is None:
+            self._publisher = threading.Thread(
+                target=self._publish_forever, name=f"scopekit-publisher-{self.worker}", daemon=True
+            )
+            self._publisher.start()
+        self._lanes[order.processor].submit(functools.partial(self._run, order))
+
+    def _on_put(self, order: msg.Put) -> None:
+        try:
+            guard(order.chunk, order.scope, self.worker, self.topology)
+            value = load_value(order.pickled)
+            stored = self.store.put(order.chunk, value, order.scope, order.processor)
+        except Exception as error:  # noqa: BLE001  # a user's __setstate__ may raise anything
+            self._report(msg.PutFailed(order.chunk, dump_error(error, self._place(), skip=2)))
+            return
+        if order.reports:
+            self._report(msg.ChunkPut(stored))
+
+    def _on_drop(self, order: msg.Drop) -> None:
+        self.store.drop(order.chunks)
+
+    # -- running ----------------------------------------------------------------
+
+    def _run(self, order: msg.Run) -> None:
+        if self._closed:
+            return
+        started = time.time()
+        with self._lock:
+            self._running[order.task] = (started, False)
+        task = RunningTask(
+            order.task,
+            order.name,
+            order.processor,
+            self.topology.node_of(self.worker),
+            self,
+        )
+        token = running_task.set(task)
+        try:
+            inputs, replicas = self._inputs(order)
+            function = self._function(order.digest, inputs)
+            results = run_task(order, function, inputs, self._keep)
+            report: msg.Report = msg.Finished(
+                order.task, results, tuple(replicas), started, time.time()
+            )
+        except BaseException as error:  # noqa: BLE001  # a task may raise what it likes
+            # The frames of this method and of the runner are no news to users.
+            failure = dump_error(error, self._place(order.processor), skip=2)
+            report = msg.RunError(order.task, failure, started, time.time())
+        finally:
+            running_task.reset(token)
+        with self._lock:
+            del self._running[order.task]
+        self._report(report, lane=self._lanes[order.processor])
+
+    def _function(self, digest: bytes, inputs: Sequence[Any]) -> Any:
+        if digest == FIRST_INPUT:
+            return inputs[0]
+        if digest not in self._functions:
+            self._functions[digest] = load_value(self._pickles[digest])
+        self._functions.move_to_end(digest)
+        while len(self._functions) > _FUNCTIONS_KEPT:
+            self._functions.popitem(last=False)
+        return self._functions[digest]
+
+    def _inputs(self, order: msg.Run) -> tuple[list[Any], list[int]]:
+        """Returns the values of a task's inputs, fetching those that are elsewhere."""
+        missing: dict[WorkerId, list[int]] = {}
+        for chunk, holder in order.inputs:
+            if chunk not in self.store:
+                missing.setdefault(holder, []).append(chunk)
+        replicas: list[int] = []
+        for holder, chunks in missing.items():
+            if holder == self.worker:
+                raise ChunkLostError(
+                    f"{order.name} needs chunk {chunks[0]}, which worker {holder} should hold"
+                    " and does not"
+                )
+            for stored, pickled in self._fetch(holder, list(dict.fromkeys(chunks))):
+                value = load_value(pickled)
+                self.store.put(stored.id, value, stored.scope, stored.processor)
+                replicas.append(stored.id)
+        return [self.store.value(chunk) for chunk, _ in order.inputs], replicas
+
+    def _keep(self, chunk: int, value: Any, scope: Scope, processor: Processor) -> StoredChunk:
+        """Keeps one result; a chunk made here and returned gives it its own scope."""
+        if isinstance(value, Chunk) and value.id in self.store:
+            return self.store.alias(chunk, value.id)
+        return self.store.put(chunk, value, scope, processor)
+
+    def _place(self, processor: Processor | None = None) -> str:
+        node = self.topology.node_of(self.worker)
+        where = processor.describe() if processor else f"worker {self.worker}"
+        return f"node {node}, {where}" if node else where
+
+    # -- reports ----------------------------------------------------------------
+
+    def write_output(self, task: int, stream: str, text: str) -> None:
+        """Takes what a task wrote, to be reported soon."""
+        with self._lock:
+            last = self._pending[-1] if self._pending else None
+            if isinstance(last, msg.Output) and (last.task, last.stream) == (task, stream):
+                self._pending[-1] = msg.Output(task, stream, last.text + text)
+            else:
+                self._pending.append(msg.Output(task, stream, text))
+        self._wake.set()
+
+    def _report(self, report: msg.Report, lane: Lane | None = None) -> None:
+        with self._lock:
+            self._pending.append(report)
+        if lane is None or lane.idle():
+            self._flush()
+        else:
+            self._wake.set()
+
+    def _flush(self) -> None:
+        # One lock around taking and sending: reports must not overtake each other.
+        with self._publish_lock:
+            with self._lock:
+                batch, self._pending = self._pending, []
+            if batch:
+                self._publish(batch)
+
+    def _publish_forever(self) -> None:
+        while not self._closed:
+            self._wake.wait(_FLUSH_SECONDS if self._running else None)
+            self._wake.clear()
+            self._note_running()
+            self._flush()
+
+    def _note_running(self) -> None:
+        """Reports the tasks that have run for a while: short ones end before they count."""
+        now = time.time()
+        with self._lock:
+            for task, (started, told) in self._running.items():
+                if not told and now - started >= _FLUSH_SECONDS:
+                    self._running[task] = (started, True)
+                    self._pending.append(msg.Started(task, started))
+
+    # -- chunks, for code inside tasks and for peers ------------------------------
+
+    def give(self, chunks: Sequence[int], asker: WorkerId) -> list[tuple[StoredChunk, bytes]]:
+        """Gives chunks to another process, as far as their scopes cover it.
+
+        Raises:
+            ScopeViolationError: the asker lies outside a chunk's scope.
+            ChunkLostError: a chunk is not here.
+        """
+        return [self.store.give(chunk, asker) for chunk in chunks]
+
+    def new_chunk(self, value: Any, processor: Processor | None, scope: Scope) -> Chunk:
+        """Keeps a value that a task makes a chunk of.
+
+        Raises:
+            ScopeError: the scope leaves out the process that makes the chunk.
+        """
+        home = processor or self._home(scope)
+        if home.worker != self.worker or not self.topology.admits(scope, self.worker):
+            raise ScopeError(
+                f"this task runs on worker {self.worker}, and the chunk would live on"
+                f" {home.describe()}, valid on {scope.describe()}. A task makes chunks where it"
+                " runs: spawn it with that scope."
+            )
+        with self._lock:
+            self._own_chunks += 1
+            number = int(self.worker) + 1 if isinstance(self.worker, int) else 0
+            chunk_id = (number << _OWN_IDS) + self._own_chunks + (1 << (_OWN_IDS + 20))
+        stored = self.store.put(chunk_id, value, scope, home)
+        self._exported[chunk_id] = 1
+        return Chunk(self, chunk_id, _facts(stored))
+
+    def _home(self, scope: Scope) -> Processor:
+        task = running_task.get()
+        allowed = dict.fromkeys(self.topology.select(self.topology.mask(scope)))
+        if task is not None and task.processor in allowed:
+            return task.processor
+        here = list(self._lanes)
+        return next((processor for processor in here if processor in allowed), here[0])
+
+    def fetch_chunk(self, chunk: Chunk, timeout: float | None) -> Any:
+        """Returns a chunk's value to code of this process."""
+        del timeout
+        if chunk.id in self.store:
+            return self.store.value(chunk.id)
+        stored, pickled = self._fetch(chunk.processor.worker, [chunk.id])[0]
+        del stored
+        return load_value(pickled)
+
+    def release_chunk(self, chunk_id: int) -> None:
+        """Takes note that a handle in this process is gone."""
+        if chunk_id not in self._exported:
+            return
+        self._exported[chunk_id] -= 1
+        if not self._exported[chunk_id]:
+            del self._exported[chunk_id]
+            self.store.drop((chunk_id,))
+
+    def chunk_facts(self, chunk_id: int) -> Mapping[str, Any]:
+        """Tells what is known of a chunk here."""
+        return {"state": "held" if chunk_id in self.store else "released"}
+
+    def export_chunk(self, chunk: Chunk) -> tuple[Any, ...]:
+        """Returns what another process needs to make a handle."""
+        # Whoever reads the pickle holds a handle from now on, and says when it is gone.
+        if chunk.id in self._exported:
+            self._exported[chunk.id] += 1
+        return (chunk.id, chunk.scope, chunk.processor, chunk.type, chunk.nbytes)
+
+    # -- end ----------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Ends the lanes and the publishing thread, and forgets every chunk."""
+        self._closed = True
+        self._wake.set()
+        for lane in self._lanes.values():
+            lane.close()
+        if self._publisher not in (None, threading.current_thread()):
+            self._publisher.join(1.0)
+        self.store.clear()
+        self._functions.clear()
+        self._pickles.clear()
+
+    def statistics(self) -> dict[str, int]:
+        """Counts what the agent holds."""
+        return {
+            "pid": os.getpid(),
+            "chunks": len(self.store),
+            "functions": len(self._pickles),
+            "running": len(self._running),
+        }
+
+
+def _facts(stored: StoredChunk) -> dict[str, Any]:
+    return {
+        "scope": stored.scope,
+        "processor": stored.processor,
+        "type": stored.type,
+        "nbytes": stored.nbytes,
+        "state": "held",
+    }
+

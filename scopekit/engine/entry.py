@@ -1,0 +1,179 @@
+"""The door of an engine: what ipyparallel's messages call."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from scopekit.engine.agent import Agent
+from scopekit.engine.lanes import LoopLane, ThreadLane
+from scopekit.engine.output import route_output
+from scopekit.handles import set_reviver
+from scopekit.places import Topology
+from scopekit.scopes import ThreadProc, ambient
+from scopekit.wire import messages as msg
+from scopekit.wire.codec import dump_value, load_value
+from scopekit.wire.identity import identity_card
+from scopekit.wire.peers import PeerClient, PeerServer, key_pair
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from scopekit.engine.lanes import Lane
+    from scopekit.graph import StoredChunk, WorkerId
+    from scopekit.scopes import Processor
+
+__all__ = ("close_agent", "give_chunks", "open_agent", "receive")
+
+_homes: dict[str, _Home] = {}
+
+
+class _Home:
+    """One session's agent in this engine, with all that it needs."""
+
+    def __init__(self, config: msg.AgentConfig) -> None:
+        self._keys = key_pair()
+        self._client_key = config.client_key
+        self._asker = PeerClient(self._keys)
+        self.agent = Agent(
+            config.worker,
+            Topology(),
+            _lanes(config),
+            _publisher(config.report_header),
+            self._fetch,
+        )
+        self.server = PeerServer(self._keys, config.interface, self.agent.give)
+        self._restore_output = route_output()
+
+    def receive(self, orders: Sequence[msg.Order]) -> None:
+        self.agent.receive(orders)
+        if any(isinstance(order, msg.TopologyChanged) for order in orders):
+            self.server.allow(self._allowed(self.agent.addresses))
+
+    def _allowed(
+        self, addresses: Mapping[WorkerId, msg.PeerAddress]
+    ) -> dict[bytes, WorkerId]:
+        peers: dict[bytes, WorkerId] = {
+            address.public_key: worker for worker, address in addresses.items()
+        }
+        return peers | {self._client_key: "client"}
+
+    def _fetch(self, worker: WorkerId, chunks: Sequence[int]) -> list[tuple[StoredChunk, bytes]]:
+        return self._asker.ask(self.agent.addresses[worker], chunks)
+
+    def close(self) -> None:
+        self._restore_output()
+        self.agent.close()
+        self.server.close()
+        self._asker.close()
+
+
+def _lanes(config: msg.AgentConfig) -> dict[Processor, Lane]:
+    lanes: dict[Processor, Lane] = {
+        ThreadProc(config.worker, 0): LoopLane(asyncio.get_running_loop())
+    }
+    for thread in range(1, config.threads):
+        name = f"scopekit-{config.worker}-{thread}"
+        lanes[ThreadProc(config.worker, thread)] = ThreadLane(name)
+    return lanes
+
+
+def _publisher(header: Mapping[str, object]) -> Callable[[list[msg.Report]], None]:
+    from IPython import get_ipython  # noqa: PLC0415  # there is one in every engine
+
+    kernel: Any = get_ipython().kernel
+
+    def publish(reports: list[msg.Report]) -> None:
+        # The hub ignores messages of this type; one that it does not know it would log.
+        kernel.session.send(
+            kernel.iopub_socket,
+            "status",
+            content={"execution_state": "busy"},
+            parent=dict(header),
+            ident=b"scopekit",
+            buffers=[dump_value(reports)],
+        )
+
+    return publish
+
+
+class _Surroundings:
+    """What scopes written in this engine refer to."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+
+    @property
+    def topology(self) -> Topology:
+        return self._agent.topology
+
+    @property
+    def here(self) -> WorkerId:
+        return self._agent.worker
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._agent.topology, name)
+
+
+def open_agent(config_pickle: bytes) -> bytes:
+    """Installs the agent of a session; a second call for the same session replaces it.
+
+    Returns:
+        The pickled card of the agent.
+    """
+    config: msg.AgentConfig = load_value(config_pickle)
+    close_agent(config.session)
+    _share_modules(config)
+    home = _homes[config.session] = _Home(config)
+    ambient.set_provider(lambda: _Surroundings(home.agent) if _homes else None)
+    set_reviver(lambda *exported: _revive(home.agent, *exported))
+    card = identity_card()
+    return dump_value(
+        msg.AgentCard(
+            worker=config.worker,
+            pid=os.getpid(),
+            node_id=card["node"],
+            node_name=card["node_name"],
+            incarnation=f"{card['node']}:{os.getpid()}:{card['started']}",
+            address=home.server.address,
+        )
+    )
+
+
+def _share_modules(config: msg.AgentConfig) -> None:
+    if config.directory is not None and os.path.isdir(config.directory):  # noqa: PTH112
+        os.chdir(config.directory)
+    sys.path += [entry for entry in config.path if entry not in sys.path]
+
+
+def _revive(
+    agent: Agent, chunk: int, scope: Any, processor: Any, type_name: str, nbytes: int
+) -> Any:
+    from scopekit.handles import Chunk  # noqa: PLC0415
+
+    facts = {"scope": scope, "processor": processor, "type": type_name, "nbytes": nbytes}
+    return Chunk(agent, chunk, {**facts, "state": "held"})
+
+
+def receive(session: str, orders: bytes) -> None:
+    """Takes a batch of orders for a session's agent."""
+    _homes[session].receive(load_value(orders))
+
+
+def give_chunks(session: str, chunks: tuple[int, ...]) -> list[tuple[Any, bytes]]:
+    """Gives chunks to the client, as far as their scopes cover it."""
+    return _homes[session].agent.give(chunks, "client")
+
+
+def statistics(session: str) -> dict[str, int]:
+    """Counts what the session's agent holds."""
+    return _homes[session].agent.statistics()
+
+
+def close_agent(session: str) -> None:
+    """Ends a session's agent, if there is one, and all that it holds."""
+    home = _homes.pop(session, None)
+    if home is not None:
+        home.close()

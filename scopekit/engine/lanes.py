@@ -1,0 +1,142 @@
+"""Lanes: each runs the tasks of one processor, one after another."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import queue
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ("InlineLane", "Lane", "LoopLane", "ThreadLane")
+
+# How long tasks may keep an engine from its other messages, %px among them.
+_SLICE = 0.005
+_JOIN = 5.0
+
+
+
+class Lane(Protocol):
+    """Runs jobs in the order in which they come."""
+
+    def submit(self, job: Callable[[], None]) -> None:
+        """Takes a job in; it must not raise."""
+
+    def idle(self) -> bool:
+        """Tells whether nothing is waiting."""
+
+    def close(self) -> None:
+        """Drops what is waiting; ends once what runs has ended, or after a limit."""
+
+
+class InlineLane:
+    """Runs each job in the caller's thread, before ``submit`` returns."""
+
+    def submit(self, job: Callable[[], None]) -> None:
+        """Runs the job."""
+        job()
+
+    def idle(self) -> bool:
+        """Returns True: nothing ever waits here."""
+        return True
+
+    def close(self) -> None:
+        """Does nothing."""
+
+
+class LoopLane:
+    """Runs jobs on the thread of an event loop, between the loop's own callbacks.
+
+    This is how tasks get an engine's main thread while ipyparallel's messages, which
+    the same loop reads, still come through.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._jobs: deque[Callable[[], None]] = deque()
+        self._scheduled = False
+        self._lock = threading.Lock()
+
+    def submit(self, job: Callable[[], None]) -> None:
+        """Queues the job; may be called from any thread."""
+        with self._lock:
+            self._jobs.append(job)
+            if self._scheduled:
+                return
+            self._scheduled = True
+        self._loop.call_soon_threadsafe(self._pump)
+
+    def idle(self) -> bool:
+        """Tells whether nothing is waiting."""
+        return not self._jobs
+
+    def close(self) -> None:
+        """Drops what is waiting."""
+        with self._lock:
+            self._jobs.clear()
+
+    def _pump(self) -> None:
+        until = time.monotonic() + _SLICE
+        while True:
+            with self._lock:
+                if not self._jobs:
+                    self._scheduled = False
+                    return
+                job = self._jobs.popleft()
+            with _no_running_loop():
+                # A copy, so that what a task sets in its context ends with it.
+                contextvars.copy_context().run(job)
+            if time.monotonic() >= until:
+                break
+        self._loop.call_soon(self._pump)
+
+
+@contextlib.contextmanager
+def _no_running_loop() -> Iterator[None]:
+    """Lets a task call asyncio.run although a loop of the engine runs below it."""
+    loop = asyncio._get_running_loop()
+    asyncio._set_running_loop(None)
+    try:
+        yield
+    finally:
+        asyncio._set_running_loop(loop)
+
+
+class ThreadLane:
+    """Runs jobs on one thread of its own, the same one for life."""
+
+    def __init__(self, name: str) -> None:
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._closed = False
+        self._name = name
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+
+    def submit(self, job: Callable[[], None]) -> None:
+        """Queues the job; may be called from any thread."""
+        with self._starting:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+                self._thread.start()
+        self._jobs.put(job)
+
+    def idle(self) -> bool:
+        """Tells whether nothing is waiting."""
+        return self._jobs.empty()
+
+    def close(self) -> None:
+        """Drops what is waiting and waits for what runs, five seconds at most."""
+        self._closed = True
+        self._jobs.put(None)
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(_JOIN)
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None and not self._closed:
+            contextvars.copy_context().run(job)

@@ -1,0 +1,72 @@
+"""Routes what a task prints to whoever spawned it, and all else to where it went before."""
+
+from __future__ import annotations
+
+import io
+import sys
+from typing import TYPE_CHECKING, Any, TextIO
+
+from scopekit.engine.context import running_task
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ("RoutedStream", "route_output")
+
+
+class RoutedStream(io.TextIOBase):
+    """A text stream that tells the writes of a task from all others.
+
+    Which is which is read from the context of the writing code, so that tasks on
+    several threads do not mix.
+    """
+
+    def __init__(self, original: TextIO, stream: str) -> None:
+        self._original = original
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Writes to the task's own output, or to the original stream outside of tasks."""
+        task = running_task.get()
+        if task is None:
+            return self._original.write(text)
+        if text:
+            task.agent.write_output(task.id, self._stream, text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flushes the stream that is written to now."""
+        task = running_task.get()
+        if task is None:
+            self._original.flush()
+
+    def writable(self) -> bool:
+        """Returns True."""
+        return True
+
+    @property
+    def original(self) -> TextIO:
+        """The stream that stood here before."""
+        return self._original
+
+    # The kernel calls methods of its own stream class on sys.stdout.
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._original, name)
+
+
+def route_output() -> Callable[[], None]:
+    """Puts routed streams in the place of ``sys.stdout`` and ``sys.stderr``.
+
+    Returns:
+        What puts the originals back, unless somebody else has replaced ours.
+    """
+    routed = {name: RoutedStream(getattr(sys, name), name) for name in ("stdout", "stderr")}
+    for name, stream in routed.items():
+        setattr(sys, name, stream)
+
+    def restore() -> None:
+        for name, stream in routed.items():
+            if getattr(sys, name) is stream:
+                setattr(sys, name, stream.original)
+
+    return restore

@@ -1,0 +1,33 @@
+"""The rule by which a chunk is let out: its scope must cover the process that asks.
+
+The scheduler follows the same rule when it places tasks; whoever holds a chunk asks
+again, since the holder is the last one who can.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from scopekit.errors import ScopeViolationError
+
+if TYPE_CHECKING:
+    from scopekit.graph import WorkerId
+    from scopekit.places import Topology
+    from scopekit.scopes import Scope
+
+__all__ = ("guard",)
+
+
+def guard(chunk: int, scope: Scope, asker: WorkerId, topology: Topology) -> None:
+    """Lets a chunk out only to a process that its scope covers.
+
+    Raises:
+        ScopeViolationError: the asker lies outside the scope.
+    """
+    if not topology.admits(scope, asker):
+        who = "the client (this notebook or script)" if asker == "client" else f"worker {asker}"
+        raise ScopeViolationError(
+            f"chunk {chunk} is valid only on {scope.describe()}, and {who} lies outside of that."
+            " Run a task on it there and fetch what the task returns; or widen its scope with"
+            " rescope(chunk, scope, declassify=True) if it may leave."
+        )

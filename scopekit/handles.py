@@ -1,0 +1,334 @@
+"""The handles that users hold: a Task for what is to come, a Chunk for what is there.
+
+A handle never holds the value. It knows its home, the session or the engine that
+can fetch the value, and tells the home when it is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import weakref
+from concurrent.futures import CancelledError, Future
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Protocol
+
+from scopekit.errors import TaskCancelledError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Mapping
+
+    from scopekit.explanation import Explanation
+    from scopekit.graph import WorkerId
+    from scopekit.scopes import Processor, Scope
+
+__all__ = ("Chunk", "Home", "Task", "set_reviver")
+
+_OUTPUT_KEPT = 1_000_000
+
+
+class Home(Protocol):
+    """What a handle needs of the session or engine that it belongs to."""
+
+    def fetch_chunk(self, chunk: Chunk, timeout: float | None) -> Any:
+        """Brings the value here."""
+
+    def release_chunk(self, chunk_id: int) -> None:
+        """Takes note that a handle is gone."""
+
+    def chunk_facts(self, chunk_id: int) -> Mapping[str, Any]:
+        """Tells what is known of a chunk."""
+
+    def export_chunk(self, chunk: Chunk) -> tuple[Any, ...]:
+        """Returns what another process needs to make a handle to the chunk."""
+
+
+class Chunk:
+    """A handle to a value that a process holds.
+
+    Attributes:
+        id: the number of the chunk in its session.
+        scope: where the value is valid.
+        processor: where it was made.
+        type: the name of the value's type.
+        nbytes: the size of the value in bytes, as far as it is known.
+    """
+
+    __slots__ = ("__weakref__", "_facts", "_finalizer", "_home", "id")
+
+    def __init__(self, home: Home, chunk_id: int, facts: Mapping[str, Any]) -> None:
+        self.id = chunk_id
+        self._home = home
+        self._facts = dict(facts)
+        self._finalizer = weakref.finalize(self, home.release_chunk, chunk_id)
+        # A session that ends releases everything at once.
+        self._finalizer.atexit = False
+
+    def _fact(self, name: str) -> Any:
+        known = self._home.chunk_facts(self.id)
+        return known[name] if name in known else self._facts[name]
+
+    @property
+    def scope(self) -> Scope:
+        """Where the value is valid."""
+        scope: Scope = self._fact("scope")
+        return scope
+
+    @property
+    def processor(self) -> Processor:
+        """The processor where the value was made."""
+        processor: Processor = self._fact("processor")
+        return processor
+
+    @property
+    def worker(self) -> WorkerId:
+        """The worker that holds the value."""
+        return self.processor.worker
+
+    @property
+    def type(self) -> str:
+        """The name of the value's type."""
+        return str(self._fact("type"))
+
+    @property
+    def nbytes(self) -> int:
+        """The size of the value in bytes, as far as it is known."""
+        return int(self._fact("nbytes"))
+
+    @property
+    def state(self) -> str:
+        """``"pending"``, ``"held"``, ``"failed"``, ``"lost"`` or ``"released"``."""
+        return str(self._fact("state"))
+
+    def fetch(self, timeout: float | None = None) -> Any:
+        """Brings a copy of the value here.
+
+        Args:
+            timeout: seconds to wait at most; None waits without a limit.
+
+        Returns:
+            The value.
+
+        Raises:
+            ScopeViolationError: this process lies outside the chunk's scope.
+            ChunkLostError: the process that held it is gone.
+            TimeoutError: it did not arrive in time.
+        """
+        return self._home.fetch_chunk(self, timeout)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_revive, self._home.export_chunk(self))
+
+    def __repr__(self) -> str:
+        return (
+            f"<Chunk {self.id}: {self.type or 'value'} on {self.processor.describe()},"
+            f" valid on {self.scope.describe()}>"
+        )
+
+    def facts(self) -> dict[str, Any]:
+        """Returns what a display shows; never the value."""
+        return {
+            "id": self.id,
+            "type": self.type,
+            "nbytes": self.nbytes,
+            "scope": self.scope,
+            "processor": self.processor,
+            "worker": self.worker,
+            "node": self._home.chunk_facts(self.id).get("node"),
+            "state": self.state,
+        }
+
+    def _repr_html_(self) -> str:
+        html: str = import_module("scopekit.notebook.displays").chunk_html(self.facts())
+        return html
+
+
+_reviver: list[Callable[..., Any]] = []
+
+
+def set_reviver(reviver: Callable[..., Any]) -> None:
+    """Says how this process makes a handle out of what another one exported."""
+    _reviver[:] = [reviver]
+
+
+def _revive(*exported: Any) -> Any:
+    if not _reviver:
+        raise pickle.UnpicklingError("a Chunk can be read only where a scopekit session runs")
+    return _reviver[0](*exported)
+
+
+class Task(Future[Any]):
+    """A handle to one call: a future whose value stays where it was made until fetched.
+
+    Attributes:
+        id: the number of the task in its session.
+        name: what graphs and messages call it.
+        chunk_id: the id of the chunk that will hold its result.
+        stdout: what it printed, as far as it has arrived here.
+        stderr: what it wrote to standard error, as far as it has arrived here.
+        outputs: tasks for its further results, by name.
+    """
+
+    def __init__(self, session: Any, task_id: int, name: str, chunk_id: int) -> None:
+        super().__init__()
+        self.id = task_id
+        self.name = name
+        self.chunk_id = chunk_id
+        self.stdout = ""
+        self.stderr = ""
+        self.outputs: Mapping[str, Task] = {}
+        self._session = session
+        finalizer = weakref.finalize(self, session.release_chunk, chunk_id)
+        finalizer.atexit = False
+
+    # -- the future -------------------------------------------------------------
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Waits for the task, then brings its value here.
+
+        Args:
+            timeout: seconds to wait at most; None waits without a limit.
+
+        Returns:
+            The value.
+
+        Raises:
+            ScopeViolationError: the value's scope leaves this process out.
+            SchedulingError: the task could not be placed.
+            TaskCancelledError: the task was cancelled.
+            TimeoutError: it was not done, or the value not here, in time.
+            BaseException: whatever the task raised, with the remote traceback as a note.
+        """
+        self._settled(timeout)
+        return self._session.fetch_result(self, timeout)
+
+    def fetch(self, timeout: float | None = None) -> Any:
+        """Does the same as :meth:`result`."""
+        return self.result(timeout)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Returns what :meth:`result` would raise, None if it would give the value.
+
+        Code that knows only futures relies on the two agreeing, so a value that may
+        not come here counts as an error, although the task is done.
+        """
+        try:
+            failure = super().exception(timeout)
+        except CancelledError as error:
+            raise self._cancelled(error) from None
+        return failure or self._session.fetch_refusal(self)
+
+    def wait(self, timeout: float | None = None) -> Task:
+        """Waits until the task has ended, in whatever way, and raises nothing of its own.
+
+        Raises:
+            TimeoutError: it had not ended in time.
+        """
+        try:
+            super().exception(timeout)
+        except CancelledError:
+            pass
+        return self
+
+    def cancel(self) -> bool:
+        """Cancels the task if it was not sent to an engine yet.
+
+        Returns:
+            True if it will not run.
+        """
+        return bool(self._session.cancel_task(self))
+
+    def mark_cancelled(self) -> None:
+        """Tells everybody who waits that the task will not run."""
+        super().cancel()
+        self.set_running_or_notify_cancel()
+
+    def _settled(self, timeout: float | None) -> None:
+        try:
+            super().result(timeout)
+        except TaskCancelledError:
+            raise
+        except CancelledError as error:
+            raise self._cancelled(error) from None
+
+    def _cancelled(self, error: BaseException) -> TaskCancelledError:
+        if isinstance(error, TaskCancelledError):
+            return error
+        return TaskCancelledError(f"{self.name} was cancelled before it ran")
+
+    def _invoke_callbacks(self) -> None:
+        # A callback may wait for another task, and the thread that settles tasks
+        # must not be the one that waits.
+        if self._done_callbacks:  # type: ignore[attr-defined]
+            self._session.call_back(super()._invoke_callbacks)  # type: ignore[misc]
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        loop = asyncio.get_running_loop()
+        ended = loop.create_future()
+
+        def tell(_: Future[Any]) -> None:
+            loop.call_soon_threadsafe(lambda: ended.done() or ended.set_result(None))
+
+        self.add_done_callback(tell)
+        yield from ended
+        return (yield from loop.run_in_executor(None, self.result).__await__())
+
+    # -- what happened ----------------------------------------------------------
+
+    @property
+    def state(self) -> str:
+        """One of the states of ``scopekit.graph.TASK_STATES``."""
+        return str(self._session.task_facts(self.id)["state"])
+
+    @property
+    def processor(self) -> Processor | None:
+        """The processor that it was given, None as long as it has none."""
+        processor: Processor | None = self._session.task_facts(self.id)["processor"]
+        return processor
+
+    @property
+    def worker(self) -> WorkerId | None:
+        """The worker that it was given, None as long as it has none."""
+        return self.processor.worker if self.processor else None
+
+    @property
+    def node(self) -> str | None:
+        """The node that it was given, None as long as it has none."""
+        node: str | None = self._session.task_facts(self.id)["node"]
+        return node
+
+    @property
+    def scope(self) -> Scope:
+        """Where the task may run, as far as that is known."""
+        scope: Scope = self._session.task_facts(self.id)["scope"]
+        return scope
+
+    def explain(self) -> Explanation:
+        """Tells why the task runs where it runs, or why it does not."""
+        explanation: Explanation = self._session.explain(self)
+        return explanation
+
+    def facts(self) -> Mapping[str, Any]:
+        """Returns what a display shows; never the value."""
+        facts: Mapping[str, Any] = self._session.task_facts(self.id)
+        return facts
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise pickle.PicklingError(
+            f"{self.name} is a task, and a task cannot be pickled. Give it to the other task"
+            " as an argument (in a list, tuple, dict or set if you like): its value takes its"
+            " place. Here it hides inside an object or a closure."
+        )
+
+    def __repr__(self) -> str:
+        facts = self._session.task_facts(self.id)
+        where = f" on {facts['processor'].describe()}" if facts["processor"] else ""
+        return f"<Task {self.name}: {facts['state']}{where}>"
+
+    def _repr_html_(self) -> str:
+        html: str = import_module("scopekit.notebook.displays").task_html(self.facts())
+        return html
+
+    def add_output(self, stream: str, text: str) -> None:
+        """Appends what the task wrote; the oldest goes when it is more than a megabyte."""
+        setattr(self, stream, (getattr(self, stream) + text)[-_OUTPUT_KEPT:])

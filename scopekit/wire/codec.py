@@ -1,0 +1,349 @@
+"""Pickles of calls, values or errors.
+
+A call travels as two pickles: the function, which an engine keeps under its digest,
+so that it travels once; then the arguments, in which every handle was replaced by
+the number of an input. Reading the arguments puts the values of the inputs in.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import pickle
+import sys
+import threading
+import traceback
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import cloudpickle
+
+from scopekit.errors import RemoteError, ScopekitError
+from scopekit.handles import Chunk, Task
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from types import TracebackType
+
+__all__ = (
+    "FIRST_INPUT",
+    "Call",
+    "PickledError",
+    "dump_error",
+    "dump_value",
+    "load_arguments",
+    "load_value",
+    "pack_call",
+    "read_handles",
+    "type_name",
+    "value_nbytes",
+)
+
+_PROTOCOL = 5
+FIRST_INPUT = b""
+_CONTAINERS = (list, tuple, dict, set, frozenset)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call, ready to travel.
+
+    Attributes:
+        digest: names the function's pickle; FIRST_INPUT if the function is a chunk.
+        function: the pickle of the function.
+        arguments: the pickle of positional and keyword arguments.
+        handles: origin and handle of each input, in order.
+    """
+
+    digest: bytes
+    function: bytes
+    arguments: bytes
+    handles: tuple[tuple[str, Task | Chunk], ...]
+
+
+class _Slot:
+    """Stands in a pickle for the value of an input."""
+
+    __slots__ = ("number",)
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_take_input, (self.number,))
+
+
+_reading = threading.local()
+
+
+def _take_input(number: int) -> Any:
+    return _reading.inputs[number]
+
+
+def pack_call(
+    function: Callable[..., Any] | Task | Chunk,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    *,
+    name: str,
+) -> Call:
+    """Pickles a call, with its handles taken out.
+
+    Args:
+        function: what to call, or a handle to it.
+        args: its positional arguments; handles count at any depth of lists, tuples,
+            dicts and sets.
+        kwargs: its keyword arguments, likewise.
+        name: what messages call the task.
+
+    Raises:
+        ScopekitError: the function or an argument does not pickle; names which.
+    """
+    found: list[tuple[str, Task | Chunk]] = []
+    names: Sequence[str] = ()
+    if isinstance(function, (Task, Chunk)):
+        found.append(("function", function))
+    else:
+        names = _parameter_names(function)
+    plain_args = tuple(
+        _take_out(value, _origin(names, index), found) for index, value in enumerate(args)
+    )
+    plain_kwargs = {
+        key: _take_out(value, f"argument '{key}'", found) for key, value in kwargs.items()
+    }
+    arguments = _dump_arguments(plain_args, plain_kwargs, names, name)
+    if isinstance(function, (Task, Chunk)):
+        return Call(FIRST_INPUT, b"", arguments, tuple(found))
+    function_pickle = _dump_function(function, name)
+    digest = hashlib.blake2b(function_pickle, digest_size=16).digest()
+    return Call(digest, function_pickle, arguments, tuple(found))
+
+
+def _parameter_names(function: Any) -> Sequence[str]:
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return ()
+    names: Sequence[str] = code.co_varnames[: code.co_argcount]
+    return names
+
+
+def _origin(names: Sequence[str], index: int) -> str:
+    return f"argument '{names[index]}'" if index < len(names) else f"argument {index + 1}"
+
+
+def _take_out(value: Any, origin: str, found: list[tuple[str, Task | Chunk]]) -> Any:
+    if isinstance(value, (Task, Chunk)):
+        found.append((origin, value))
+        return _Slot(len(found) - 1)
+    if type(value) in _CONTAINERS and _holds_handles(value, set()):
+        return _rebuild(value, origin, found)
+    return value
+
+
+def _holds_handles(value: Any, above: set[int]) -> bool:
+    """Tells whether a handle hides in a container, looking at types before values."""
+    if id(value) in above:
+        return False
+    items = list(value.values()) if type(value) is dict else value
+    kinds = dict.fromkeys(map(type, items))
+    if any(issubclass(kind, (Task, Chunk)) for kind in kinds):
+        return True
+    if not any(kind in _CONTAINERS for kind in kinds):
+        return False
+    inside = above | {id(value)}
+    return any(type(item) in _CONTAINERS and _holds_handles(item, inside) for item in items)
+
+
+def _rebuild(value: Any, origin: str, found: list[tuple[str, Task | Chunk]]) -> Any:
+    if type(value) is dict:
+        return {key: _take_out(item, origin, found) for key, item in value.items()}
+    return type(value)(_take_out(item, origin, found) for item in value)
+
+
+def _dump_function(function: Any, name: str) -> bytes:
+    try:
+        return dump_value(function)
+    except Exception as error:
+        raise ScopekitError(
+            f"{name}: its function cannot be sent to an engine: {_why(error)}. A closure or a"
+            " global that it uses holds something that lives only here. Open it inside the"
+            " function, or keep one on an engine with tochunk and pass the chunk."
+        ) from error
+
+
+def _dump_arguments(
+    args: tuple[Any, ...], kwargs: dict[str, Any], names: Sequence[str], name: str
+) -> bytes:
+    try:
+        return dump_value((args, kwargs))
+    except Exception as error:
+        culprit, cause = _culprit(args, kwargs, names) or ("an argument", error)
+        raise ScopekitError(
+            f"{name}: {culprit} cannot be sent to an engine: {_why(cause)}. Make it there, in a"
+            " task of its own, and pass that task; or pass what is needed to open it."
+        ) from error
+
+
+def _culprit(
+    args: tuple[Any, ...], kwargs: dict[str, Any], names: Sequence[str]
+) -> tuple[str, BaseException] | None:
+    named = [(_origin(names, index), value) for index, value in enumerate(args)]
+    named += [(f"argument '{key}'", value) for key, value in kwargs.items()]
+    for origin, value in named:
+        try:
+            dump_value(value)
+        except Exception as error:  # noqa: BLE001  # a user's object may raise anything
+            return f"{origin} ({type_name(value)})", error
+    return None
+
+
+def _why(error: BaseException) -> str:
+    return str(error) or type(error).__name__
+
+
+def dump_value(value: Any) -> bytes:
+    """Pickles a value, functions and classes of the notebook by value."""
+    pickled: bytes = cloudpickle.dumps(value, protocol=_PROTOCOL)
+    return pickled
+
+
+def load_value(pickled: bytes) -> Any:
+    """Reads a value back."""
+    return pickle.loads(pickled)
+
+
+def load_arguments(pickled: bytes, inputs: Sequence[Any]) -> Any:
+    """Reads something back, with the values of its inputs put in."""
+    # An argument's own __setstate__ may read arguments of another call.
+    before = getattr(_reading, "inputs", None)
+    _reading.inputs = inputs
+    try:
+        return pickle.loads(pickled)
+    finally:
+        _reading.inputs = before
+
+
+def read_handles(value: Any) -> Iterator[Task | Chunk]:
+    """Yields the handles in a value, at any depth of lists, tuples, dicts and sets."""
+    found: list[tuple[str, Task | Chunk]] = []
+    _take_out(value, "", found)
+    return (handle for _, handle in found)
+
+
+def type_name(value: Any) -> str:
+    """Names the type of a value, without its module where that is builtins."""
+    kind = type(value)
+    return kind.__qualname__ if kind.__module__ == "builtins" else (
+        f"{kind.__module__}.{kind.__qualname__}"
+    )
+
+
+_WITH_NBYTES = ("numpy", "pandas", "torch", "cupy", "pyarrow")
+
+
+def value_nbytes(value: Any) -> int:
+    """Estimates the size of a value in bytes.
+
+    The attribute is asked for only where the type's package is known to answer:
+    a proxy answers anything, some over a network.
+    """
+    if type(value).__module__.partition(".")[0] in _WITH_NBYTES:
+        nbytes = getattr(value, "nbytes", None)
+        if isinstance(nbytes, int):
+            return nbytes
+    try:
+        return sys.getsizeof(value)
+    except Exception:  # noqa: BLE001  # a user's __sizeof__ may raise anything
+        return 0
+
+
+@dataclass(frozen=True, slots=True)
+class PickledError:
+    """A task's error, as its engine describes it.
+
+    Attributes:
+        pickled: the exception itself, or None where it does not survive pickling.
+        type_name: the name of its class.
+        message: its text.
+        traceback_text: the formatted traceback, user's frames only.
+        place: where it was raised.
+    """
+
+    pickled: bytes | None
+    type_name: str
+    message: str
+    traceback_text: str
+    place: str
+
+    def rebuild(self, task: str, origin: str | None = None) -> BaseException:
+        """Makes the exception again.
+
+        Args:
+            task: the name of the task that raises it here.
+            origin: the name of the task that raised it, where that is another.
+
+        Returns:
+            The exception as its own type, or RemoteError, with the task, the place
+            and the remote traceback as notes.
+        """
+        error = self._load()
+        who = f"raised by task {origin or task} on {self.place}"
+        if origin is not None:
+            who += f"; task {task} needs its result"
+        error.add_note(who)
+        if self.traceback_text:
+            error.add_note(f"Remote traceback:\n{self.traceback_text}")
+        return error
+
+    def _load(self) -> BaseException:
+        if self.pickled is not None:
+            with contextlib.suppress(Exception):
+                error = load_value(self.pickled)
+                if isinstance(error, Exception):
+                    return error
+        text = f"{self.type_name}: {self.message}" if self.message else self.type_name
+        return RemoteError(text, self.type_name, self.traceback_text)
+
+
+def dump_error(error: BaseException, place: str, *, skip: int = 0) -> PickledError:
+    """Describes an exception for the process that asked for the task.
+
+    Args:
+        error: the exception.
+        place: where it was raised, in words.
+        skip: how many outer frames are scopekit's own.
+    """
+    return PickledError(
+        pickled=_pickled_error(error),
+        type_name=type_name(error),
+        message=_text(error),
+        traceback_text=_format(error, skip),
+        place=place,
+    )
+
+
+def _pickled_error(error: BaseException) -> bytes | None:
+    try:
+        pickled = dump_value(error)
+        # An exception whose constructor wants more than its args pickles and never loads.
+        same = type(load_value(pickled)) is type(error)
+    except Exception:  # noqa: BLE001  # a user's __reduce__ may raise anything
+        return None
+    return pickled if same else None
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001  # a user's __str__ may raise anything
+        return "<its text could not be had>"
+
+
+def _format(error: BaseException, skip: int) -> str:
+    frames: TracebackType | None = error.__traceback__
+    for _ in range(skip):
+        frames = frames.tb_next if frames is not None else None
+    try:
+        return "".join(traceback.format_exception(type(error), error, frames)).rstrip()
+    except Exception:  # noqa: BLE001  # a user's __str__ may raise anything
+        return "".join(traceback.format_tb(frames)).rstrip()

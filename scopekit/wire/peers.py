@@ -1,0 +1,228 @@
+"""Chunks from process to process, over sockets that know who asks.
+
+Every process has a CURVE key pair of its own, made in memory. A server lets in the
+public keys it was told of and no others, and takes who asks from the key of the
+connection, never from what the message says. Its holder then asks the chunk's scope.
+"""
+
+from __future__ import annotations
+
+import itertools
+import struct
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from scopekit.errors import ChunkLostError, ProtocolError, ScopeViolationError
+from scopekit.wire.codec import dump_value, load_value
+from scopekit.wire.messages import PeerAddress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from scopekit.graph import StoredChunk, WorkerId
+
+__all__ = ("KeyPair", "PeerClient", "PeerServer", "key_pair")
+
+_GIVEN = b"\x00"
+_REFUSED = b"\x01"
+_ID = struct.Struct("!Q")
+_LARGEST_REQUEST = 1 << 20
+_POLL_MILLISECONDS = 200
+_HANDSHAKE_MILLISECONDS = 5000
+_ASK_SECONDS = 60.0
+
+KeyPair = tuple[bytes, bytes]
+Give = "Callable[[Sequence[int], WorkerId], list[tuple[StoredChunk, bytes]]]"
+
+
+def key_pair() -> KeyPair:
+    """Makes a CURVE key pair: public half, secret half."""
+    import zmq  # noqa: PLC0415  # loaded with the first session
+
+    public, secret = zmq.curve_keypair()
+    return public, secret
+
+
+class _AllowList:
+    """Tells the authenticator which public keys may connect."""
+
+    def __init__(self) -> None:
+        self.workers: Mapping[bytes, WorkerId] = {}
+
+    def callback(self, domain: str, key: bytes) -> bool:
+        """Answers for one key; the name is what the authenticator calls."""
+        del domain
+        return key in self.workers
+
+
+class PeerServer:
+    """Serves the chunks of this process to the peers that it was told of.
+
+    Args:
+        keys: the key pair of this process.
+        interface: the address to bind to, such as ``"127.0.0.1"``.
+        give: pickles chunks for a worker, or raises if it may not have them.
+    """
+
+    def __init__(
+        self,
+        keys: KeyPair,
+        interface: str,
+        give: Callable[[Sequence[int], WorkerId], list[tuple[StoredChunk, bytes]]],
+    ) -> None:
+        import zmq  # noqa: PLC0415  # loaded with the first session
+        from zmq.auth.thread import ThreadAuthenticator  # noqa: PLC0415
+
+        self._give = give
+        self._allowed = _AllowList()
+        self._closing = threading.Event()
+        # A context of our own: its authenticator must not judge the kernel's sockets.
+        self._context = zmq.Context()
+        self._authenticator = ThreadAuthenticator(self._context)
+        self._authenticator.start()
+        self._authenticator.configure_curve_callback("*", credentials_provider=self._allowed)
+        self._socket = self._context.socket(zmq.ROUTER)
+        self._socket.curve_publickey, self._socket.curve_secretkey = keys
+        self._socket.curve_server = True
+        self._socket.linger = 0
+        self._socket.maxmsgsize = _LARGEST_REQUEST
+        self._socket.setsockopt(zmq.HANDSHAKE_IVL, _HANDSHAKE_MILLISECONDS)
+        port = self._socket.bind_to_random_port(f"tcp://{interface}")
+        self.address = PeerAddress(f"tcp://{interface}:{port}", keys[0])
+        self.refused = 0
+        self._thread = threading.Thread(target=self._serve, name="scopekit-peers", daemon=True)
+        self._thread.start()
+
+    def allow(self, workers: Mapping[bytes, WorkerId]) -> None:
+        """Replaces the public keys that may ask, with the worker that each one is."""
+        self._allowed.workers = dict(workers)
+
+    def _serve(self) -> None:
+        while not self._closing.is_set():
+            if not self._socket.poll(_POLL_MILLISECONDS):
+                continue
+            frames = self._socket.recv_multipart(copy=False)
+            try:
+                self._answer(frames)
+            except Exception:  # noqa: BLE001  # whatever one peer sends, the others are served
+                self.refused += 1
+
+    def _answer(self, frames: Sequence[Any]) -> None:
+        routing, request, wanted = frames
+        key = str(request.get("User-Id")).encode()
+        # The list may have lost the key since the connection was let in.
+        asker = self._allowed.workers.get(key)
+        if asker is None:
+            raise ProtocolError("a peer that is not on the list asked for chunks")
+        chunks = [number for (number,) in _ID.iter_unpack(wanted.bytes)]
+        try:
+            given = self._give(chunks, asker)
+            answer = [_GIVEN, dump_value([stored for stored, _ in given])]
+            answer += [pickled for _, pickled in given]
+        except Exception as error:  # noqa: BLE001  # the asker is told, whatever it is
+            answer = [_REFUSED, dump_value(_sayable(error))]
+        self._socket.send_multipart([routing.bytes, request.bytes, *answer], copy=False)
+
+    def close(self) -> None:
+        """Closes the sockets and ends the threads, within a second."""
+        self._closing.set()
+        self._thread.join(1.0)
+        self._authenticator.stop()
+        self._socket.close(0)
+        self._context.destroy(0)
+
+
+def _sayable(error: Exception) -> Exception:
+    if isinstance(error, (ScopeViolationError, ChunkLostError)):
+        return error
+    # Another error's text may hold a part of the value.
+    return ChunkLostError(f"its holder could not give the chunk ({type(error).__name__})")
+
+
+class PeerClient:
+    """Asks peers for chunks.
+
+    Args:
+        keys: the key pair of this process.
+    """
+
+    def __init__(self, keys: KeyPair) -> None:
+        import zmq  # noqa: PLC0415  # loaded with the first session
+
+        self._keys = keys
+        self._context = zmq.Context()
+        self._sockets: dict[str, Any] = {}
+        self._locks: dict[str, threading.Lock] = {}
+        self._lock = threading.Lock()
+        self._requests = itertools.count(1)
+
+    def ask(
+        self, address: PeerAddress, chunks: Sequence[int], timeout: float | None = None
+    ) -> list[tuple[StoredChunk, bytes]]:
+        """Asks one peer for chunks.
+
+        Args:
+            address: where the peer serves.
+            chunks: the ids.
+            timeout: seconds to wait at most, a minute if None.
+
+        Returns:
+            A description and the pickled value of each chunk, in order.
+
+        Raises:
+            ScopeViolationError: this process lies outside a chunk's scope.
+            ChunkLostError: the peer does not hold a chunk.
+            TimeoutError: no answer came in time.
+        """
+        with self._lock:
+            lock = self._locks.setdefault(address.endpoint, threading.Lock())
+        with lock:
+            return self._ask(address, chunks, _ASK_SECONDS if timeout is None else timeout)
+
+    def _ask(
+        self, address: PeerAddress, chunks: Sequence[int], timeout: float
+    ) -> list[tuple[StoredChunk, bytes]]:
+        socket = self._socket(address)
+        number = _ID.pack(next(self._requests))
+        socket.send_multipart([number, b"".join(map(_ID.pack, chunks))])
+        until = time.monotonic() + timeout
+        while True:
+            left = until - time.monotonic()
+            if left <= 0 or not socket.poll(int(left * 1000) + 1):
+                self._forget(address)
+                raise TimeoutError(f"{address.endpoint} gave no answer within {timeout:g} s")
+            frames = socket.recv_multipart()
+            # An answer to a request that was given up may still come in.
+            if frames[0] == number:
+                return _read_answer(frames[1:])
+
+    def _socket(self, address: PeerAddress) -> Any:
+        import zmq  # noqa: PLC0415
+
+        if address.endpoint not in self._sockets:
+            socket = self._context.socket(zmq.DEALER)
+            socket.curve_publickey, socket.curve_secretkey = self._keys
+            socket.curve_serverkey = address.public_key
+            socket.linger = 0
+            socket.connect(address.endpoint)
+            self._sockets[address.endpoint] = socket
+        return self._sockets[address.endpoint]
+
+    def _forget(self, address: PeerAddress) -> None:
+        self._sockets.pop(address.endpoint).close(0)
+
+    def close(self) -> None:
+        """Closes the sockets."""
+        for socket in self._sockets.values():
+            socket.close(0)
+        self._sockets.clear()
+        self._context.destroy(0)
+
+
+def _read_answer(frames: Sequence[bytes]) -> list[tuple[StoredChunk, bytes]]:
+    status, head, *pickles = frames
+    if status == _REFUSED:
+        error = load_value(head)
+        raise error if isinstance(error, Exception) else ProtocolError("a peer refused")
+    return list(zip(load_value(head), pickles, strict=True))

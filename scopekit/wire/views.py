@@ -1,0 +1,239 @@
+"""The whole protocol over ipyparallel's views: it needs no port but the controller's.
+
+One ipyparallel message costs milliseconds however little it carries, so orders go
+out in batches: while one message to an engine is on its way, further orders gather
+for the next. Reports come back on the engines' publishing channel, under the header
+of a message that is never answered and so stays open for as long as the wire.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from scopekit.errors import ChunkLostError, ProtocolError, ScopekitError
+from scopekit.wire import messages as msg
+from scopekit.wire.codec import dump_value, load_value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from scopekit.graph import StoredChunk
+    from scopekit.wire.cluster import ClusterLink
+
+__all__ = ("ViewWire",)
+
+_OPEN_SECONDS = 30.0
+_CLOSE_SECONDS = 2.0
+
+
+def _entry(name: str) -> Any:
+    """Names a function of the engine's door; no code of ours travels."""
+    import ipyparallel  # noqa: PLC0415  # loaded with the first session
+
+    return ipyparallel.Reference(
+        f"__import__('importlib').import_module('scopekit.engine.entry').{name}"
+    )
+
+
+class ViewWire:
+    """Carries orders to the agents of one session, and their reports back.
+
+    All methods but ``ask`` and those that open or close are called from one thread:
+    a view is not safe to use from two.
+
+    Args:
+        link: the engines.
+        session: the id of the session.
+        on_reports: takes the id of an engine and a batch of its reports; called from
+            ipyparallel's thread, it must not wait.
+    """
+
+    def __init__(
+        self,
+        link: ClusterLink,
+        session: str,
+        on_reports: Callable[[int, list[msg.Report]], None],
+    ) -> None:
+        self._link = link
+        self._session = session
+        self._on_reports = on_reports
+        self._waiting: dict[int, list[msg.Order]] = {}
+        self._known: dict[int, set[bytes]] = {}
+        self._under_way: dict[int, Any] = {}
+        self._by_uuid: dict[str, int] = {}
+        self._lock = threading.RLock()
+        self._sink = self._open_sink()
+
+    # -- opening and closing ----------------------------------------------------
+
+    def _open_sink(self) -> dict[str, Any]:
+        session = self._link.client.session
+        header: dict[str, Any] = session.msg_header("scopekit_reports")
+        header = {key: str(value) for key, value in header.items()}
+        futures = self._link.client.create_message_futures(
+            header["msg_id"], header, async_result=True
+        )
+        first = futures[0] if isinstance(futures, (list, tuple)) else futures
+        first.iopub_callbacks.append(self._take_reports)
+        return header
+
+    @property
+    def report_header(self) -> dict[str, Any]:
+        """The message header under which agents publish."""
+        return self._sink
+
+    def open_agents(self, configs: Iterable[msg.AgentConfig]) -> list[msg.AgentCard]:
+        """Installs agents, all at once.
+
+        Raises:
+            ScopekitError: an engine did not install its agent in time.
+        """
+        with self._lock:
+            asked = [
+                (
+                    config.worker,
+                    self._view(config.worker).apply_async(
+                        _entry("open_agent"), dump_value(config)
+                    ),
+                )
+                for config in configs
+            ]
+        cards: list[msg.AgentCard] = []
+        for worker, reply in asked:
+            try:
+                card: msg.AgentCard = load_value(reply.get(_OPEN_SECONDS))
+            except Exception as error:
+                raise ScopekitError(
+                    f"worker {worker} could not be made ready: {type(error).__name__}: {error}"
+                ) from error
+            self._waiting[int(worker)] = []
+            self._known[int(worker)] = set()
+            cards.append(card)
+        return cards
+
+    def close(self, workers: Iterable[int]) -> None:
+        """Takes the agents out of engines that live on, within two seconds."""
+        with self._lock:
+            asked = []
+            for worker in workers:
+                try:
+                    view = self._view(worker)
+                except ScopekitError:
+                    continue
+                asked.append(view.apply_async(_entry("close_agent"), self._session))
+        for reply in asked:
+            reply.wait(_CLOSE_SECONDS)
+
+    def _view(self, worker: Any) -> Any:
+        return self._link.view(int(worker))
+
+    # -- orders -----------------------------------------------------------------
+
+    def send(self, worker: int, order: msg.Order) -> None:
+        """Takes an order, to leave with the next flush."""
+        with self._lock:
+            if worker in self._waiting:
+                self._waiting[worker].append(order)
+
+    def needs_function(self, worker: int, digest: bytes) -> bool:
+        """Tells whether an engine lacks a function, and counts on its being sent now."""
+        known = self._known.get(worker)
+        if known is None or digest in known:
+            return False
+        known.add(digest)
+        return True
+
+    def flush(self) -> None:
+        """Sends what has gathered, to each engine that no message is on its way to."""
+        with self._lock:
+            for worker, orders in self._waiting.items():
+                if orders and worker not in self._under_way:
+                    self._waiting[worker] = []
+                    self._send_batch(worker, orders)
+
+    def _send_batch(self, worker: int, orders: list[msg.Order]) -> None:
+        try:
+            reply = self._view(worker).apply_async(
+                _entry("receive"), self._session, dump_value(orders)
+            )
+        except ScopekitError:
+            # The engine is gone: that is told by whoever watches the engines.
+            return
+        self._under_way[worker] = reply
+        reply.add_done_callback(lambda _: self._arrived(worker, reply))
+
+    def _arrived(self, worker: int, reply: Any) -> None:
+        with self._lock:
+            if self._under_way.get(worker) is reply:
+                del self._under_way[worker]
+        self.on_room()
+
+    def on_room(self) -> None:
+        """Is called when an engine may be sent to again; whoever flushes replaces it."""
+
+    def forget(self, worker: int) -> None:
+        """Drops what was to go to an engine that is gone."""
+        with self._lock:
+            self._waiting.pop(worker, None)
+            self._known.pop(worker, None)
+            self._under_way.pop(worker, None)
+
+    # -- chunks -----------------------------------------------------------------
+
+    def ask(
+        self, worker: int, chunks: Sequence[int], timeout: float | None
+    ) -> list[tuple[StoredChunk, bytes]]:
+        """Asks an engine for chunks, as the client.
+
+        Raises:
+            ScopeViolationError: the client lies outside a chunk's scope.
+            ChunkLostError: the engine does not hold a chunk, or is gone.
+            TimeoutError: no answer came in time.
+        """
+        import ipyparallel  # noqa: PLC0415
+
+        with self._lock:
+            reply = self._view(worker).apply_async(
+                _entry("give_chunks"), self._session, tuple(chunks)
+            )
+        try:
+            given: list[tuple[StoredChunk, bytes]] = reply.get(-1 if timeout is None else timeout)
+        except ipyparallel.TimeoutError:
+            raise TimeoutError(f"worker {worker} gave no answer within {timeout:g} s") from None
+        except ipyparallel.EngineError as error:
+            raise ChunkLostError(f"worker {worker}, which held the value, is gone") from error
+        except ipyparallel.RemoteError as error:
+            raise _same_error(error, worker) from None
+        return given
+
+    # -- reports ----------------------------------------------------------------
+
+    def _take_reports(self, message: Any) -> None:
+        buffers = message["buffers"]
+        if message["header"]["msg_type"] != "status" or not buffers:
+            return
+        worker = self._engine_of(message)
+        if worker is not None:
+            self._on_reports(worker, load_value(buffers[0]))
+
+    def _engine_of(self, message: Any) -> int | None:
+        uuid = message["metadata"].get("engine") or message["header"]["session"]
+        if uuid not in self._by_uuid:
+            self._by_uuid = {
+                str(value): key for key, value in self._link.client._engines.items()
+            }
+        return self._by_uuid.get(uuid)
+
+
+def _same_error(error: Any, worker: int) -> Exception:
+    """Rebuilds the guard's own errors, which ipyparallel brings as text."""
+    from scopekit import errors  # noqa: PLC0415
+
+    kind = getattr(errors, error.ename, None)
+    if isinstance(kind, type) and issubclass(kind, errors.ScopekitError):
+        rebuilt: Exception = kind(error.evalue)
+        return rebuilt
+    return ProtocolError(f"worker {worker} could not give a chunk: {error.ename}")
+
+
