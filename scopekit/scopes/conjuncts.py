@@ -106,8 +106,6 @@ def _outside_cases(
     lacks = list(part.lacks)
     for value, case in form.cases:
         here = cofactor(whole, form.variable, value)
-        if here is False:
-            continue
         kept = all_of((here, case))
         prefix = _prefix(form.variable, value, kind)
         if kept == here:
