@@ -66,13 +66,18 @@ def activate_magics(client: Any) -> None:
 
 def fail_pending(client: Any, name: str) -> None:
     """End the waits for replies that a closed client will not see; they would never end."""
-    # private name of ipyparallel 9; without it such waits last until their own limits
-    for future in list(getattr(client, "_futures", {}).values()):
-        with contextlib.suppress(Exception):
-            if not future.done():
-                future.set_exception(
-                    ScopekitError(f"the link to cluster {name!r} was closed before the reply came")
-                )
+    error = ScopekitError(f"the link to cluster {name!r} was closed before the reply came")
+    calls = set(getattr(client, "outstanding", ()))
+    # private names of ipyparallel 9; without them such waits last until their own limits
+    for kind in ("_futures", "_output_futures"):
+        for message, future in list(getattr(client, kind, {}).items()):
+            with contextlib.suppress(Exception):  # it was answered after all
+                if message in calls:
+                    # ipyparallel takes an error as the value of a call; one set as the
+                    # future's exception would be logged by its own callbacks
+                    future.set_result(error)
+                elif not future.done():
+                    future.set_exception(error)
 
 
 def tell_missed(client: Any, connection: Any) -> None:

@@ -374,6 +374,7 @@ class LaunchedCluster:
             *(str(profile / "security" / name) for name in names),
             str(profile / "security" / f"cluster-{self.cluster_id}.json"),
             str(profile / "log" / f"*{self.cluster_id}*.log"),
+            str(profile / "log" / f"engines{self.cluster_id}.json"),
             *shared,
         ]
 
