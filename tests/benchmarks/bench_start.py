@@ -8,6 +8,7 @@ import sys
 import time
 
 import ipyparallel  # its import is not what is compared
+from traitlets.config import Config
 
 from scopekit.wire.cluster import launch
 
@@ -28,7 +29,7 @@ def tuned(n):
         n=n,
         delay=0,
         log_level=40,
-        config={"LocalEngineSetLauncher": {"delay": 0}},
+        config=Config({"LocalEngineSetLauncher": {"delay": 0}}),
         controller_args=[
             "--HeartMonitor.period=200",
             "--IPController.db_class=nodb",
