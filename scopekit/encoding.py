@@ -223,6 +223,11 @@ class ScopePaint:
         """The colours of the stripes from left to right."""
         return tuple(swatch.fill for swatch in self.swatches)
 
+    @property
+    def busy(self) -> bool:
+        """Whether words on this ground need paper under them."""
+        return len(self.swatches) > 1 or any(s.hatch for s in self.swatches)
+
     def grounds(self, theme: Theme = LIGHT) -> tuple[str, ...]:
         """Gives the colours of the stripes on the theme's paper."""
         return tuple(swatch.ground(theme) for swatch in self.swatches)

@@ -497,42 +497,28 @@ class _Painter:
         x, y, width, height = box
         left = x + size.chip + 6
         room = width - size.chip - 6 - size.glyph - 3
-        solid = mark.paint.swatches and not mark.paint.crossed
-        ink = text_on(*mark.paint.grounds(self.theme)) if solid else self.theme.ink
-        halo = (
-            len(mark.paint.swatches) > 1
-            or mark.paint.crossed
-            or any(swatch.hatch for swatch in mark.paint.swatches)
-        )
-        effects = self._halo(ink if solid else self.theme.ink) if halo else None
-        middle = y + height * (0.36 if size.badge else 0.5)
-        self.canvas.text(
-            left,
-            middle,
-            _shortened(mark.name, size.name, room),
-            size.name,
-            ink,
-            zorder=5,
-            path_effects=effects,
-            va="center",
-        )
+        lines = [(_shortened(mark.name, size.name, room), size.name, 0.36 if size.badge else 0.5)]
         if size.badge:
-            self.canvas.text(
-                left,
-                y + height * 0.73,
-                _shortened(mark.paint.badge, size.badge, room + 8),
-                size.badge,
-                ink,
-                zorder=5,
-                path_effects=effects,
-                va="center",
-            )
+            lines.append((_shortened(mark.paint.badge, size.badge, room + 8), size.badge, 0.73))
+        ink = self.ink(mark.paint)
+        if mark.paint.busy:
+            self.label(left, y + height / 2, lines, height - 9)
+        for text, points, share in lines:
+            self.canvas.text(left, y + height * share, text, points, ink, zorder=5, va="center")
 
-    def _halo(self, ink: str) -> list[Any]:
-        from matplotlib.patheffects import withStroke
+    def ink(self, paint: ScopePaint) -> str:
+        """Chooses the colour of words that stand on a scope's ground."""
+        if paint.busy or not paint.swatches:
+            return self.theme.ink
+        return text_on(*paint.grounds(self.theme))
 
-        ground = "#FFFFFF" if text_on(ink) == "#FFFFFF" else "#000000"
-        return [withStroke(linewidth=2.4 * self.canvas.points, foreground=ground, alpha=0.75)]
+    def label(
+        self, left: float, middle: float, lines: Sequence[tuple[str, float, float]], height: float
+    ) -> None:
+        """Lays paper under words that would be lost on stripes or hatches."""
+        width = max(_width(text, size) for text, size, _ in lines) + 7
+        box = (left - 3.5, middle - height / 2, width, height)
+        self.canvas.rounded(box, 3, facecolor=self.theme.paper, alpha=0.74, linewidth=0, zorder=4.5)
 
     def chunk(self, mark: _Mark, size: _Size, x: float, y: float) -> None:
         """Draws a chunk as a disc, its scope as a pie, its name beside it."""
@@ -1132,19 +1118,11 @@ class _Timeline:
         room = width - 10 - (16 if marked else 0)
         text = _shortened(mark.name, 9.5, room) if room > 26 else ""
         if len(text) > 2:
-            fills = mark.paint.grounds(self.theme)
-            ink = text_on(*fills) if fills else self.theme.ink
-            busy = len(fills) > 1 or any(swatch.hatch for swatch in mark.paint.swatches)
-            canvas.text(
-                x + 6,
-                y + height / 2,
-                text,
-                9.5,
-                ink,
-                va="center",
-                zorder=5,
-                path_effects=painter._halo(ink) if busy else None,
-            )
+            middle = y + height / 2
+            if mark.paint.busy:
+                painter.label(x + 6, middle, [(text, 9.5, 0.5)], height - 6)
+            ink = painter.ink(mark.paint)
+            canvas.text(x + 6, middle, text, 9.5, ink, va="center", zorder=5)
         if marked:
             painter.glyph(mark.state, x + width - min(9, width / 2), y + height / 2, 6.5)
 
