@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import glob
 import json
 import os
 import secrets
@@ -258,7 +259,7 @@ class LaunchedCluster:
 
     async def _start_engines(self, places: Sequence[Place]) -> list[str]:
         if not self.local:
-            return [await self._cluster.start_engines(len(places))]
+            return [await self._cluster.start_engines(len(places), **self._batch_options())]
         names = []
         # one set per engine: its own environment, pid and requested id
         for place in places:
@@ -269,6 +270,16 @@ class LaunchedCluster:
         if self._guard is not None:
             self._guard.tell(self._pids())
         return names
+
+    def _batch_options(self) -> dict[str, Any]:
+        # by default the script goes to the notebook's folder, under one name for all, and stays
+        launcher = self._cluster.engine_launcher_class
+        if not launcher.class_traits().get("batch_file_name"):
+            return {}
+        folder = Path(self._cluster.profile_dir, "log")
+        folder.mkdir(parents=True, exist_ok=True)
+        self._sets += 1
+        return {"batch_file_name": str(folder / f"{self.cluster_id}-{self._sets}.batch")}
 
     def _engine_options(self, place: Place) -> dict[str, Any]:
         arguments = list(_FAST_ENGINE)
@@ -363,20 +374,23 @@ class LaunchedCluster:
         return [f"IPP_CLUSTER_ID={self.cluster_id}", f"IPP_PROFILE_DIR={profile}"]
 
     def _files(self) -> list[str]:
-        shared = [f"/dev/shm/{self.cluster_id}*"]  # noqa: S108 -- only removed from
+        """Return patterns for what is to be removed with the cluster."""
+        # an id of the user's own may begin other people's names too
+        ours = "cluster_id" not in self.options
+        shared = [f"/dev/shm/{self.cluster_id}*"] if ours else []  # noqa: S108 -- only removed from
         if self.folder is not None:
-            return [str(self.folder), *shared]
+            return [glob.escape(str(self.folder)), *shared]
         if self._cluster is None:
             return shared
-        profile = Path(self._cluster.profile_dir)
-        names = [self._connection_name(kind) for kind in ("client", "engine")]
-        return [
-            *(str(profile / "security" / name) for name in names),
-            str(profile / "security" / f"cluster-{self.cluster_id}.json"),
-            str(profile / "log" / f"*{self.cluster_id}*.log"),
-            str(profile / "log" / f"engines{self.cluster_id}.json"),
-            *shared,
+        names = [
+            *(f"security/{self._connection_name(kind)}" for kind in ("client", "engine")),
+            f"security/cluster-{self.cluster_id}.json",
+            f"log/engines{self.cluster_id}.json",
+            f"log/{self.cluster_id}-*.batch",
+            *(f"log/{program}-{self.cluster_id}-*.log" for program in ("ipcontroller", "ipengine")),
         ]
+        profile = glob.escape(self._cluster.profile_dir)
+        return [*(f"{profile}/{name}" for name in names), *shared]
 
     def _connection_name(self, kind: str) -> str:
         return f"ipcontroller-{self.cluster_id}-{kind}.json"

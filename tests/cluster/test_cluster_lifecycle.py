@@ -1,5 +1,6 @@
 """Engines are started, reached, watched and stopped, and nothing is left of them."""
 
+import asyncio
 import json
 import os
 import re
@@ -201,6 +202,14 @@ def test_in_a_named_profile_only_our_files_go(tmp_path):
     left = [p.name for p in tmp_path.rglob("*") if link.session_id in p.name]
     assert left == []
     assert other.exists()
+
+
+def test_a_running_event_loop_is_no_hindrance():
+    async def cell():
+        with launch(1) as link:
+            return link.engine_ids()
+
+    assert asyncio.run(cell()) == (0,)
 
 
 # -- what makes no sense, what does not come up
@@ -468,6 +477,30 @@ def test_the_module_loads_without_ipyparallel():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
     assert not loaded & {"ipyparallel", "zmq", "IPython", "numpy"}
+
+
+FAKE_SLURM = {
+    "sbatch": 'setsid sh "$1" >/dev/null 2>&1 & echo "Submitted batch job $!"',
+    "srun": '"$@" & "$@" & wait',
+    "scancel": 'kill -TERM -"$1"',
+}
+
+
+def test_a_batch_system_starts_the_engines(tmp_path, monkeypatch):
+    for name, body in FAKE_SLURM.items():
+        program = tmp_path / "bin" / name
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(f"#!/bin/sh\n{body}\n")
+        program.chmod(0o700)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    (tmp_path / "notebook").mkdir()
+    monkeypatch.chdir(tmp_path / "notebook")
+    with launch(2, engines="slurm", profile_dir=str(tmp_path / "profile")) as link:
+        assert link.engine_ids() == (0, 1)
+        assert len(link.probe()) == 2
+    assert not processes(link)
+    assert not list((tmp_path / "notebook").iterdir())
+    assert not [p for p in (tmp_path / "profile").rglob("*") if link.session_id in p.name]
 
 
 @pytest.mark.slow
