@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from importlib import import_module
 from math import ceil, floor, log2, log10
 from typing import TYPE_CHECKING, Any, Literal
@@ -317,7 +317,7 @@ def _awkward(width: float, height: float) -> float:
     return abs(log2(width / height / 1.7)) + max(width, height) / 1200
 
 
-@cache
+@lru_cache(maxsize=4096)
 def _width(text: str, size: float, weight: str = "normal") -> float:
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import text_to_path
