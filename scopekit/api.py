@@ -218,7 +218,7 @@ def as_completed(tasks: Iterable[Task], timeout: float | None = None) -> Iterato
     Raises:
         TimeoutError: not all had ended in time.
     """
-    return concurrent.futures.as_completed(tasks, timeout)  # type: ignore[return-value,arg-type]
+    return concurrent.futures.as_completed(tasks, timeout)  # type: ignore[return-value]
 
 
 def isready(task: Task) -> bool:
@@ -233,7 +233,7 @@ def explain(task: Task) -> Explanation:
 
 def satisfiable(scope: Any) -> bool:
     """Tells whether a processor of the scope exists now."""
-    return bool(_session().satisfiable(scope).left)
+    return _session().satisfiable(scope)
 
 
 # -- chunks ---------------------------------------------------------------------------------
@@ -308,5 +308,3 @@ def num_processors(scope: Any = None, all: bool = False) -> int:  # noqa: A002
     """
     session = _session()
     return len(session.topology.processors) if all else len(session.processors(scope))
-
-

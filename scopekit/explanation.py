@@ -104,9 +104,7 @@ class Explanation:
     def text(self) -> str:
         """Tells the whole decision as text, one line per operand."""
         lines = [self.sentence(), f"  {self.candidates} processors"]
-        lines += [
-            f"  - {op.removed:<4} {op.origin} {op.scope.describe()}" for op in self.operands
-        ]
+        lines += [f"  - {op.removed:<4} {op.origin} {op.scope.describe()}" for op in self.operands]
         names = ", ".join(self.place(processor) for processor in self.left[:_LISTED])
         more = f" and {len(self.left) - _LISTED} more" if len(self.left) > _LISTED else ""
         lines.append(f"  = {len(self.left)} left{': ' + names + more if names else ''}")

@@ -113,11 +113,11 @@ class TaskRecord:
     state: TaskState = "waiting"
     missing: int = 0
     holds_inputs: bool = False
+    operands: tuple[tuple[str, Scope], ...] | None = None
     allowed: int = 0
     processor: Processor | None = None
     rule: str = ""
     topology: Topology | None = None
-    estimate: float = 0.0
     attempts: int = 0
     deadline: float | None = None
     started: float | None = None

@@ -7,6 +7,7 @@ can fetch the value, and tells the home when it is gone.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import pickle
 import weakref
 from concurrent.futures import CancelledError, Future
@@ -157,6 +158,12 @@ def _revive(*exported: Any) -> Any:
     return _reviver[0](*exported)
 
 
+def _tell(ended: asyncio.Future[None]) -> None:
+    # Whoever awaited may have been cancelled in the meantime.
+    if not ended.done():
+        ended.set_result(None)
+
+
 class Task(Future[Any]):
     """A handle to one call: a future whose value stays where it was made until fetched.
 
@@ -224,10 +231,8 @@ class Task(Future[Any]):
         Raises:
             TimeoutError: it had not ended in time.
         """
-        try:
+        with contextlib.suppress(CancelledError):
             super().exception(timeout)
-        except CancelledError:
-            pass
         return self
 
     def cancel(self) -> bool:
@@ -267,7 +272,7 @@ class Task(Future[Any]):
         ended = loop.create_future()
 
         def tell(_: Future[Any]) -> None:
-            loop.call_soon_threadsafe(lambda: ended.done() or ended.set_result(None))
+            loop.call_soon_threadsafe(_tell, ended)
 
         self.add_done_callback(tell)
         yield from ended

@@ -11,13 +11,13 @@ import functools
 import os
 import threading
 import time
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from scopekit.engine.context import RunningTask, running_task
 from scopekit.engine.runner import run_task
 from scopekit.engine.store import Store
 from scopekit.errors import ChunkLostError, ScopeError
+from scopekit.graph import StoredChunk
 from scopekit.guard import guard
 from scopekit.handles import Chunk
 from scopekit.wire import messages as msg
@@ -27,16 +27,31 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from scopekit.engine.lanes import Lane
-    from scopekit.graph import StoredChunk, WorkerId
+    from scopekit.graph import WorkerId
     from scopekit.places import Topology
     from scopekit.scopes import Processor, Scope
 
 __all__ = ("Agent",)
 
-_FUNCTIONS_KEPT = 4096
 _FLUSH_SECONDS = 0.02
 # Ids of chunks that tasks make by themselves: the worker's number above, a counter below.
 _OWN_IDS = 40
+
+
+class _Function:
+    """A function that is read when it is first called."""
+
+    __slots__ = ("_loaded", "_pickled")
+
+    def __init__(self, pickled: bytes | None) -> None:
+        self._pickled = pickled
+        self._loaded: Any = None
+
+    def load(self) -> Any:
+        if self._loaded is None:
+            assert self._pickled is not None
+            self._loaded = load_value(self._pickled)
+        return self._loaded
 
 
 class Agent:
@@ -64,8 +79,7 @@ class Agent:
         self._lanes = dict(lanes)
         self._publish = publish
         self._fetch = fetch
-        self._pickles: dict[bytes, bytes] = {}
-        self._functions: OrderedDict[bytes, Any] = OrderedDict()
+        self._functions: dict[bytes, _Function] = {}
         self._pending: list[msg.Report] = []
         self._running: dict[int, tuple[float, bool]] = {}
         self._lock = threading.Lock()
@@ -77,7 +91,6 @@ class Agent:
         self._publisher: threading.Thread | None = None
         self._on_order: dict[type, Callable[[Any], None]] = {
             msg.TopologyChanged: self._on_topology,
-            msg.Functions: self._on_functions,
             msg.Run: self._on_run,
             msg.Put: self._on_put,
             msg.Drop: self._on_drop,
@@ -99,17 +112,17 @@ class Agent:
         self.store.topology = order.topology
         self.addresses = order.addresses
 
-    def _on_functions(self, order: msg.Functions) -> None:
-        for digest, pickled in order.pickles.items():
-            self._pickles[digest] = pickled
-
     def _on_run(self, order: msg.Run) -> None:
         if self._publisher is None:
             self._publisher = threading.Thread(
                 target=self._publish_forever, name=f"scopekit-publisher-{self.worker}", daemon=True
             )
             self._publisher.start()
-        self._lanes[order.processor].submit(functools.partial(self._run, order))
+        function = self._functions.setdefault(order.digest, _Function(order.function))
+        # Forgotten here, not where it runs: the order after next may bring it again.
+        for digest in order.forget:
+            self._functions.pop(digest, None)
+        self._lanes[order.processor].submit(functools.partial(self._run, order, function))
 
     def _on_put(self, order: msg.Put) -> None:
         try:
@@ -127,7 +140,7 @@ class Agent:
 
     # -- running ----------------------------------------------------------------
 
-    def _run(self, order: msg.Run) -> None:
+    def _run(self, order: msg.Run, function: _Function) -> None:
         if self._closed:
             return
         started = time.time()
@@ -143,8 +156,8 @@ class Agent:
         token = running_task.set(task)
         try:
             inputs, replicas = self._inputs(order)
-            function = self._function(order.digest, inputs)
-            results = run_task(order, function, inputs, self._keep)
+            callee = inputs[0] if order.digest == FIRST_INPUT else function.load()
+            results = run_task(order, callee, inputs, self._keep)
             report: msg.Report = msg.Finished(
                 order.task, results, tuple(replicas), started, time.time()
             )
@@ -157,16 +170,6 @@ class Agent:
         with self._lock:
             del self._running[order.task]
         self._report(report, lane=self._lanes[order.processor])
-
-    def _function(self, digest: bytes, inputs: Sequence[Any]) -> Any:
-        if digest == FIRST_INPUT:
-            return inputs[0]
-        if digest not in self._functions:
-            self._functions[digest] = load_value(self._pickles[digest])
-        self._functions.move_to_end(digest)
-        while len(self._functions) > _FUNCTIONS_KEPT:
-            self._functions.popitem(last=False)
-        return self._functions[digest]
 
     def _inputs(self, order: msg.Run) -> tuple[list[Any], list[int]]:
         """Returns the values of a task's inputs, fetching those that are elsewhere."""
@@ -272,7 +275,7 @@ class Agent:
             chunk_id = (number << _OWN_IDS) + self._own_chunks + (1 << (_OWN_IDS + 20))
         stored = self.store.put(chunk_id, value, scope, home)
         self._exported[chunk_id] = 1
-        return Chunk(self, chunk_id, _facts(stored))
+        return Chunk(self, chunk_id, chunk_facts(stored))
 
     def _home(self, scope: Scope) -> Processor:
         task = running_task.get()
@@ -309,7 +312,7 @@ class Agent:
         # Whoever reads the pickle holds a handle from now on, and says when it is gone.
         if chunk.id in self._exported:
             self._exported[chunk.id] += 1
-        return (chunk.id, chunk.scope, chunk.processor, chunk.type, chunk.nbytes)
+        return (StoredChunk(chunk.id, chunk.scope, chunk.processor, chunk.type, chunk.nbytes),)
 
     # -- end ----------------------------------------------------------------------
 
@@ -323,19 +326,19 @@ class Agent:
             self._publisher.join(1.0)
         self.store.clear()
         self._functions.clear()
-        self._pickles.clear()
 
     def statistics(self) -> dict[str, int]:
         """Counts what the agent holds."""
         return {
             "pid": os.getpid(),
             "chunks": len(self.store),
-            "functions": len(self._pickles),
+            "functions": len(self._functions),
             "running": len(self._running),
         }
 
 
-def _facts(stored: StoredChunk) -> dict[str, Any]:
+def chunk_facts(stored: StoredChunk) -> dict[str, Any]:
+    """Returns what a handle shows of a chunk."""
     return {
         "scope": stored.scope,
         "processor": stored.processor,
@@ -343,4 +346,3 @@ def _facts(stored: StoredChunk) -> dict[str, Any]:
         "nbytes": stored.nbytes,
         "state": "held",
     }
-

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import sys
 from typing import TYPE_CHECKING, Any
 
-from scopekit.engine.agent import Agent
+from scopekit.engine.agent import Agent, chunk_facts
 from scopekit.engine.lanes import LoopLane, ThreadLane
 from scopekit.engine.output import route_output
-from scopekit.handles import set_reviver
+from scopekit.handles import Chunk, set_reviver
 from scopekit.places import Topology
 from scopekit.scopes import ThreadProc, ambient
 from scopekit.wire import messages as msg
@@ -44,7 +45,8 @@ class _Home:
             _publisher(config.report_header),
             self._fetch,
         )
-        self.server = PeerServer(self._keys, config.interface, self.agent.give)
+        interface = local_address(config.controller)
+        self.server = PeerServer(self._keys, interface, self.agent.give)
         self._restore_output = route_output()
 
     def receive(self, orders: Sequence[msg.Order]) -> None:
@@ -52,9 +54,7 @@ class _Home:
         if any(isinstance(order, msg.TopologyChanged) for order in orders):
             self.server.allow(self._allowed(self.agent.addresses))
 
-    def _allowed(
-        self, addresses: Mapping[WorkerId, msg.PeerAddress]
-    ) -> dict[bytes, WorkerId]:
+    def _allowed(self, addresses: Mapping[WorkerId, msg.PeerAddress]) -> dict[bytes, WorkerId]:
         peers: dict[bytes, WorkerId] = {
             address.public_key: worker for worker, address in addresses.items()
         }
@@ -78,6 +78,16 @@ def _lanes(config: msg.AgentConfig) -> dict[Processor, Lane]:
         name = f"scopekit-{config.worker}-{thread}"
         lanes[ThreadProc(config.worker, thread)] = ThreadLane(name)
     return lanes
+
+
+def local_address(controller: str) -> str:
+    """Returns the address by which other hosts reach this one, seen from the controller's side."""
+    if controller in ("localhost", "") or controller.startswith("127."):
+        return "127.0.0.1"
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        # Nothing is sent: to connect only asks the routing table.
+        probe.connect((controller, 9))
+        return str(probe.getsockname()[0])
 
 
 def _publisher(header: Mapping[str, object]) -> Callable[[list[msg.Report]], None]:
@@ -128,7 +138,7 @@ def open_agent(config_pickle: bytes) -> bytes:
     _share_modules(config)
     home = _homes[config.session] = _Home(config)
     ambient.set_provider(lambda: _Surroundings(home.agent) if _homes else None)
-    set_reviver(lambda *exported: _revive(home.agent, *exported))
+    set_reviver(lambda stored: Chunk(home.agent, stored.id, chunk_facts(stored)))
     card = identity_card()
     return dump_value(
         msg.AgentCard(
@@ -146,15 +156,6 @@ def _share_modules(config: msg.AgentConfig) -> None:
     if config.directory is not None and os.path.isdir(config.directory):  # noqa: PTH112
         os.chdir(config.directory)
     sys.path += [entry for entry in config.path if entry not in sys.path]
-
-
-def _revive(
-    agent: Agent, chunk: int, scope: Any, processor: Any, type_name: str, nbytes: int
-) -> Any:
-    from scopekit.handles import Chunk  # noqa: PLC0415
-
-    facts = {"scope": scope, "processor": processor, "type": type_name, "nbytes": nbytes}
-    return Chunk(agent, chunk, {**facts, "state": "held"})
 
 
 def receive(session: str, orders: bytes) -> None:

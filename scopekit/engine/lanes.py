@@ -21,7 +21,6 @@ _SLICE = 0.005
 _JOIN = 5.0
 
 
-
 class Lane(Protocol):
     """Runs jobs in the order in which they come."""
 

@@ -82,7 +82,7 @@ class Store:
         guard(chunk, entry.scope, asker, self.topology)
         try:
             pickled = dump_value(entry.value)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # a user's __reduce__ may raise anything
             raise ScopeViolationError(
                 f"chunk {chunk} cannot leave {entry.processor.describe()}: its type,"
                 f" {type_name(entry.value)}, does not pickle ({type(error).__name__})."

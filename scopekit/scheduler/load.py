@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -42,29 +42,41 @@ class Load:
     """The work that one processor was given and has not finished.
 
     Attributes:
+        durations: what is known of the functions, asked anew each time: what was
+            sent before the first duration came in weighs by what is known since.
         budget: seconds of work beyond which a processor is given no more; enough to
             bridge the way to the engine and back, little enough to stay movable.
     """
 
     processor: Processor
-    seconds: float = 0.0
+    durations: Durations
+    budget: float = 0.05
     tasks: int = 0
     last_used: int = 0
-    budget: float = 0.05
+    _by_function: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def seconds(self) -> float:
+        """The work still to do, in seconds."""
+        return sum(
+            count * self.durations.estimate(function)
+            for function, count in self._by_function.items()
+        )
 
     @property
     def has_room(self) -> bool:
         """Tells whether another task may be sent."""
         return self.tasks == 0 or self.seconds < self.budget
 
-    def add(self, seconds: float, turn: int) -> None:
+    def add(self, function: str, turn: int) -> None:
         """Counts a task in."""
-        self.seconds += seconds
+        self._by_function[function] = self._by_function.get(function, 0) + 1
         self.tasks += 1
         self.last_used = turn
 
-    def remove(self, seconds: float) -> None:
+    def remove(self, function: str) -> None:
         """Counts a task out."""
         self.tasks -= 1
-        # Sums of floats drift; an idle processor has exactly nothing to do.
-        self.seconds = self.seconds - seconds if self.tasks else 0.0
+        self._by_function[function] -= 1
+        if not self._by_function[function]:
+            del self._by_function[function]

@@ -68,6 +68,7 @@ class Scheduler:
         self._finished: deque[int] = deque()
         self._turn = 0
         self._to_block: deque[tuple[int, int, float]] = deque()
+        self._makers: dict[int, int] = {}
         self._commands: list[ev.Command] = []
         self._handlers: dict[type, Callable[[Any], None]] = {
             ev.TaskSpawned: self._on_spawned,
@@ -173,6 +174,10 @@ class Scheduler:
             busy[load.processor.worker] = busy.get(load.processor.worker, 0) + load.tasks
         return busy
 
+    def maker_of(self, chunk: int) -> int:
+        """Returns the task that makes a chunk, or the chunk itself where no task does."""
+        return self._makers.get(chunk, chunk)
+
     def effective_scope_operands(self, task: int) -> Operands:
         """Returns every scope that bears on a task, with its origin."""
         return self._operands(self.tasks[task])
@@ -184,6 +189,7 @@ class Scheduler:
         record = TaskRecord(spec, event.at)
         self.tasks[spec.id] = record
         for output in spec.outputs:
+            self._makers[output] = spec.id
             self.chunks[output] = ChunkRecord(
                 output,
                 AnyScope(),
@@ -219,6 +225,8 @@ class Scheduler:
         return record.spec.operands + tuple(self._input_operands(record, declared=True))
 
     def _operands(self, record: TaskRecord) -> Operands:
+        if record.operands is not None:
+            return record.operands
         return record.spec.operands + tuple(self._input_operands(record, declared=False))
 
     def _input_operands(self, record: TaskRecord, *, declared: bool) -> Iterator[tuple[str, Any]]:
@@ -259,7 +267,8 @@ class Scheduler:
     # -- placing ----------------------------------------------------------------
 
     def _place(self, record: TaskRecord, at: float) -> None:
-        operands = self._operands(record)
+        # Kept, since an input may be released long before its task is explained.
+        operands = record.operands = self._operands(record)
         record.topology = self.topology
         record.allowed = allowed_mask(operands, self.topology)
         if not record.allowed:
@@ -316,8 +325,7 @@ class Scheduler:
         record.processor = load.processor
         record.rule = rule
         record.attempts += 1
-        record.estimate = self._durations.estimate(record.spec.function)
-        load.add(record.estimate, self._turn)
+        load.add(record.spec.function, self._turn)
         worker = load.processor.worker
         sources = tuple(
             (need.chunk, self._source(self.chunks[need.chunk], worker))
@@ -329,34 +337,30 @@ class Scheduler:
     def _source(chunk: ChunkRecord, worker: WorkerId) -> WorkerId:
         return worker if worker in chunk.holders else chunk.holders[0]
 
-    def _take_from_lines(self, load: Load, at: float) -> None:
-        """Gives a processor with room the oldest tasks that it may run.
+    def _serve_lines(self, processor: Processor) -> None:
+        """Sends what waits in the lines that a processor with new room may serve.
 
-        It takes no more than its share of a line: others that may serve the same
-        line are about to have room too.
+        The others that may serve the same line are looked at as well: what was just
+        learnt of a function's duration may have given them room, too.
         """
-        number = self.topology.bit(load.processor)
-        served = [mask for mask in self._lines if mask >> number & 1] if number is not None else []
-        shares = {
-            mask: -(-len(self._lines[mask]) // max(1, mask.bit_count())) for mask in served
-        }
-        while load.has_room:
-            open_lines = [mask for mask in served if shares[mask] and self._lines.get(mask)]
-            if not open_lines:
-                return
-            mask = min(open_lines, key=lambda mask: self._lines[mask][0])
-            shares[mask] -= 1
-            task = self._lines[mask].popleft()
-            if not self._lines[mask]:
-                del self._lines[mask]
-            record = self.tasks[task]
-            if record.state == "queued" and record.processor is None:
-                self._send(record, *self._best_of_line(record, load))
+        number = self.topology.bit(processor)
+        if number is None:
+            return
+        for mask in [mask for mask in self._lines if mask >> number & 1]:
+            self._serve_line(mask)
 
-    def _best_of_line(self, record: TaskRecord, load: Load) -> tuple[Load, str]:
-        if record.allowed.bit_count() == 1:
-            return load, "the only processor allowed"
-        return load, "the first one with room"
+    def _serve_line(self, mask: int) -> None:
+        line = self._lines[mask]
+        loads = [self._loads[p] for p in self.topology.select(mask)]
+        while line:
+            record = self.tasks[line[0]]
+            if record.state == "queued" and record.processor is None:
+                free = [load for load in loads if load.has_room]
+                if not free:
+                    return
+                self._send(record, *self._best(record, free))
+            line.popleft()
+        del self._lines[mask]
 
     # -- running ----------------------------------------------------------------
 
@@ -446,17 +450,15 @@ class Scheduler:
         self._let_go_of_inputs(record)
         if state != "done":
             self._fail_outputs(record)
-        if record.processor is not None:
-            load = self._loads.get(record.processor)
-            if load is not None and load.has_room:
-                self._take_from_lines(load, at)
+        if record.processor is not None and self._lines:
+            self._serve_lines(record.processor)
         self._finished.append(record.spec.id)
         self._fold_history()
 
     def _loads_remove(self, record: TaskRecord) -> None:
         load = self._loads.get(record.processor) if record.processor else None
-        if load is not None and load.tasks:
-            load.remove(record.estimate)
+        if load is not None:
+            load.remove(record.spec.function)
 
     def _let_go_of_inputs(self, record: TaskRecord) -> None:
         if not record.holds_inputs:
@@ -491,9 +493,10 @@ class Scheduler:
             record = self.tasks.get(folded)
             if record is None:
                 continue
-            kept = [c for c in record.spec.outputs if self._still_wanted(c)]
-            if not kept:
+            if not any(self._still_wanted(output) for output in record.spec.outputs):
                 del self.tasks[folded]
+                for output in record.spec.outputs:
+                    del self._makers[output]
 
     def _still_wanted(self, chunk_id: int) -> bool:
         chunk = self.chunks.get(chunk_id)
@@ -599,7 +602,7 @@ class Scheduler:
     def _rebuild_loads(self) -> None:
         known = self._loads
         self._loads = {
-            processor: known.get(processor) or Load(processor, budget=self._budget)
+            processor: known.get(processor) or Load(processor, self._durations, self._budget)
             for processor in self.topology.processors
         }
 

@@ -202,3 +202,13 @@ def cluster_name(client: Any, path: Path | None = None) -> str:
         return name or path.parent.parent.name
     # private name of ipyparallel 9; any text will do, it is only shown
     return str(getattr(client, "_config", {}).get("registration", "attached"))
+
+
+def controller_host(client: Any) -> str:
+    """Return the host of the client's controller, as the client reaches it.
+
+    Without the private table of addresses it is taken to be this host: then engines
+    elsewhere cannot be dialled, and all goes over views.
+    """
+    interface = getattr(client, "_config", {}).get("interface", "")
+    return str(interface).rpartition("://")[2] or "127.0.0.1"

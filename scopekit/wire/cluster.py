@@ -176,6 +176,11 @@ class ClusterLink:
         return self._closed.is_set() or self._pid != os.getpid()
 
     @property
+    def controller_host(self) -> str:
+        """The host of the controller, as the client reaches it."""
+        return clients.controller_host(self.client)
+
+    @property
     def connection_file(self) -> Path | None:
         """The file another client may `attach` to, for a cluster started here."""
         return None if self._launched is None else self._launched.connection_file

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = (
     "FIRST_INPUT",
     "Call",
+    "KnownFunctions",
     "PickledError",
     "dump_error",
     "dump_value",
@@ -59,6 +60,31 @@ class Call:
     function: bytes
     arguments: bytes
     handles: tuple[tuple[str, Task | Chunk], ...]
+
+
+class KnownFunctions:
+    """Which functions an engine was sent, the most recently used ones."""
+
+    def __init__(self, kept: int = 4096) -> None:
+        self._kept = kept
+        self._digests: dict[bytes, None] = {}
+
+    def to_send(self, call: Call) -> tuple[bytes | None, tuple[bytes, ...]]:
+        """Counts on a call being sent now.
+
+        Returns:
+            The function's pickle, None if the engine has it, with the digests of those
+            that the engine is to forget.
+        """
+        known = call.digest in self._digests
+        self._digests.pop(call.digest, None)
+        self._digests[call.digest] = None
+        forget = []
+        while len(self._digests) > self._kept:
+            oldest = next(iter(self._digests))
+            del self._digests[oldest]
+            forget.append(oldest)
+        return None if known else call.function, tuple(forget)
 
 
 class _Slot:
@@ -233,8 +259,10 @@ def read_handles(value: Any) -> Iterator[Task | Chunk]:
 def type_name(value: Any) -> str:
     """Names the type of a value, without its module where that is builtins."""
     kind = type(value)
-    return kind.__qualname__ if kind.__module__ == "builtins" else (
-        f"{kind.__module__}.{kind.__qualname__}"
+    return (
+        kind.__qualname__
+        if kind.__module__ == "builtins"
+        else (f"{kind.__module__}.{kind.__qualname__}")
     )
 
 

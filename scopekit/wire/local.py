@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from scopekit.wire.codec import KnownFunctions
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -16,9 +18,7 @@ __all__ = ("LocalWire",)
 class _Agent(Protocol):
     def receive(self, orders: Iterable[Order]) -> None: ...
 
-    def give(
-        self, chunks: Sequence[int], asker: WorkerId
-    ) -> list[tuple[StoredChunk, bytes]]: ...
+    def give(self, chunks: Sequence[int], asker: WorkerId) -> list[tuple[StoredChunk, bytes]]: ...
 
 
 class LocalWire:
@@ -30,20 +30,23 @@ class LocalWire:
 
     def __init__(self, agent: _Agent) -> None:
         self._agent = agent
-        self._known: dict[bytes, None] = {}
+        self._known = KnownFunctions()
 
     def send(self, worker: WorkerId, order: Order) -> None:
         """Hands an order over."""
         del worker
         self._agent.receive((order,))
 
-    def needs_function(self, worker: WorkerId, digest: bytes) -> bool:
-        """Tells whether the agent lacks a function, and counts on its being sent now."""
+    def flush(self) -> None:
+        """Does nothing: orders never gather here."""
+
+    def forget(self, worker: WorkerId) -> None:
+        """Does nothing: this process cannot outlive itself."""
+
+    def functions(self, worker: WorkerId) -> KnownFunctions:
+        """Returns which functions the agent was sent."""
         del worker
-        if digest in self._known:
-            return False
-        self._known[digest] = None
-        return True
+        return self._known
 
     def ask(
         self, worker: WorkerId, chunks: Sequence[int], timeout: float | None

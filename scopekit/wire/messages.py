@@ -22,7 +22,6 @@ __all__ = (
     "ChunkPut",
     "Drop",
     "Finished",
-    "Functions",
     "Order",
     "Output",
     "PeerAddress",
@@ -54,7 +53,7 @@ class AgentConfig:
         threads: how many thread processors it has, the main thread among them.
         report_header: the message header under which reports are published.
         client_key: the public key of the client, allowed to ask for chunks.
-        interface: the address to serve chunks on.
+        controller: the host of ipyparallel's controller, which engines and client reach.
         directory: the working directory to share with the client, or None.
         path: entries to add to the module search path.
     """
@@ -64,7 +63,7 @@ class AgentConfig:
     threads: int
     report_header: Mapping[str, object]
     client_key: bytes
-    interface: str
+    controller: str
     directory: str | None = None
     path: tuple[str, ...] = ()
 
@@ -93,17 +92,13 @@ class TopologyChanged:
 
 
 @dataclass(frozen=True, slots=True)
-class Functions:
-    """Pickled functions by digest, to keep for the runs that name them."""
-
-    pickles: Mapping[bytes, bytes]
-
-
-@dataclass(frozen=True, slots=True)
 class Run:
     """Run a task.
 
     Attributes:
+        digest: names the function.
+        function: its pickle, or None where the agent has it.
+        forget: digests of functions that the agent need not keep any longer.
         inputs: id and holder of each input, in order.
         outputs: the ids under which to keep the results.
         result_scope: the scope of results that bring none of their own, or None.
@@ -112,6 +107,8 @@ class Run:
     task: int
     name: str
     digest: bytes
+    function: bytes | None
+    forget: tuple[bytes, ...]
     arguments: bytes
     processor: Processor
     inputs: tuple[tuple[int, WorkerId], ...]
@@ -142,7 +139,7 @@ class Drop:
     chunks: tuple[int, ...]
 
 
-Order = TopologyChanged | Functions | Run | Put | Drop
+Order = TopologyChanged | Run | Put | Drop
 
 # -- reports ------------------------------------------------------------------------
 

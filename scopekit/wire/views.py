@@ -12,13 +12,13 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from scopekit.errors import ChunkLostError, ProtocolError, ScopekitError
-from scopekit.wire import messages as msg
-from scopekit.wire.codec import dump_value, load_value
+from scopekit.wire.codec import KnownFunctions, dump_value, load_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from scopekit.graph import StoredChunk
+    from scopekit.graph import StoredChunk, WorkerId
+    from scopekit.wire import messages as msg
     from scopekit.wire.cluster import ClusterLink
 
 __all__ = ("ViewWire",)
@@ -47,20 +47,23 @@ class ViewWire:
         session: the id of the session.
         on_reports: takes the id of an engine and a batch of its reports; called from
             ipyparallel's thread, it must not wait.
+        on_room: is called when an engine may be sent to again.
     """
 
     def __init__(
         self,
         link: ClusterLink,
         session: str,
-        on_reports: Callable[[int, list[msg.Report]], None],
+        on_reports: Callable[[WorkerId, list[msg.Report]], None],
+        on_room: Callable[[], None],
     ) -> None:
         self._link = link
         self._session = session
         self._on_reports = on_reports
-        self._waiting: dict[int, list[msg.Order]] = {}
-        self._known: dict[int, set[bytes]] = {}
-        self._under_way: dict[int, Any] = {}
+        self._on_room = on_room
+        self._waiting: dict[WorkerId, list[msg.Order]] = {}
+        self._known: dict[WorkerId, KnownFunctions] = {}
+        self._under_way: dict[WorkerId, Any] = {}
         self._by_uuid: dict[str, int] = {}
         self._lock = threading.RLock()
         self._sink = self._open_sink()
@@ -93,9 +96,7 @@ class ViewWire:
             asked = [
                 (
                     config.worker,
-                    self._view(config.worker).apply_async(
-                        _entry("open_agent"), dump_value(config)
-                    ),
+                    self._view(config.worker).apply_async(_entry("open_agent"), dump_value(config)),
                 )
                 for config in configs
             ]
@@ -107,12 +108,12 @@ class ViewWire:
                 raise ScopekitError(
                     f"worker {worker} could not be made ready: {type(error).__name__}: {error}"
                 ) from error
-            self._waiting[int(worker)] = []
-            self._known[int(worker)] = set()
+            self._waiting[worker] = []
+            self._known[worker] = KnownFunctions()
             cards.append(card)
         return cards
 
-    def close(self, workers: Iterable[int]) -> None:
+    def close(self, workers: Iterable[WorkerId]) -> None:
         """Takes the agents out of engines that live on, within two seconds."""
         with self._lock:
             asked = []
@@ -130,19 +131,15 @@ class ViewWire:
 
     # -- orders -----------------------------------------------------------------
 
-    def send(self, worker: int, order: msg.Order) -> None:
+    def send(self, worker: WorkerId, order: msg.Order) -> None:
         """Takes an order, to leave with the next flush."""
         with self._lock:
             if worker in self._waiting:
                 self._waiting[worker].append(order)
 
-    def needs_function(self, worker: int, digest: bytes) -> bool:
-        """Tells whether an engine lacks a function, and counts on its being sent now."""
-        known = self._known.get(worker)
-        if known is None or digest in known:
-            return False
-        known.add(digest)
-        return True
+    def functions(self, worker: WorkerId) -> KnownFunctions:
+        """Returns which functions an engine was sent."""
+        return self._known[worker]
 
     def flush(self) -> None:
         """Sends what has gathered, to each engine that no message is on its way to."""
@@ -152,7 +149,7 @@ class ViewWire:
                     self._waiting[worker] = []
                     self._send_batch(worker, orders)
 
-    def _send_batch(self, worker: int, orders: list[msg.Order]) -> None:
+    def _send_batch(self, worker: WorkerId, orders: list[msg.Order]) -> None:
         try:
             reply = self._view(worker).apply_async(
                 _entry("receive"), self._session, dump_value(orders)
@@ -163,16 +160,13 @@ class ViewWire:
         self._under_way[worker] = reply
         reply.add_done_callback(lambda _: self._arrived(worker, reply))
 
-    def _arrived(self, worker: int, reply: Any) -> None:
+    def _arrived(self, worker: WorkerId, reply: Any) -> None:
         with self._lock:
             if self._under_way.get(worker) is reply:
                 del self._under_way[worker]
-        self.on_room()
+        self._on_room()
 
-    def on_room(self) -> None:
-        """Is called when an engine may be sent to again; whoever flushes replaces it."""
-
-    def forget(self, worker: int) -> None:
+    def forget(self, worker: WorkerId) -> None:
         """Drops what was to go to an engine that is gone."""
         with self._lock:
             self._waiting.pop(worker, None)
@@ -182,7 +176,7 @@ class ViewWire:
     # -- chunks -----------------------------------------------------------------
 
     def ask(
-        self, worker: int, chunks: Sequence[int], timeout: float | None
+        self, worker: WorkerId, chunks: Sequence[int], timeout: float | None
     ) -> list[tuple[StoredChunk, bytes]]:
         """Asks an engine for chunks, as the client.
 
@@ -220,13 +214,11 @@ class ViewWire:
     def _engine_of(self, message: Any) -> int | None:
         uuid = message["metadata"].get("engine") or message["header"]["session"]
         if uuid not in self._by_uuid:
-            self._by_uuid = {
-                str(value): key for key, value in self._link.client._engines.items()
-            }
+            self._by_uuid = {str(value): key for key, value in self._link.client._engines.items()}
         return self._by_uuid.get(uuid)
 
 
-def _same_error(error: Any, worker: int) -> Exception:
+def _same_error(error: Any, worker: WorkerId) -> Exception:
     """Rebuilds the guard's own errors, which ipyparallel brings as text."""
     from scopekit import errors  # noqa: PLC0415
 
@@ -235,5 +227,3 @@ def _same_error(error: Any, worker: int) -> Exception:
         rebuilt: Exception = kind(error.evalue)
         return rebuilt
     return ProtocolError(f"worker {worker} could not give a chunk: {error.ename}")
-
-

@@ -1,0 +1,391 @@
+"""The driver: turns what happens into events, carries out the commands that follow.
+
+Events reach the scheduler from three sides: users' threads that spawn, reports of
+the engines, the clock. One lock makes them a sequence; commands are carried out
+before it is let go, which only ever appends to what the driver's own thread will
+send. Futures are settled outside of the lock, since their waiters run then.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import itertools
+import sys
+import threading
+import time
+from collections import deque
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol
+
+from scopekit.engine.lanes import ThreadLane
+from scopekit.errors import ScopekitError
+from scopekit.scheduler import Scheduler
+from scopekit.scheduler import events as ev
+from scopekit.wire import messages as msg
+from scopekit.wire.codec import PickledError, dump_error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from scopekit.errors import SchedulingError
+    from scopekit.graph import StoredChunk, TaskSpec, WorkerId
+    from scopekit.handles import Task
+    from scopekit.places import Topology
+    from scopekit.scopes import Scope
+    from scopekit.wire.codec import Call, KnownFunctions
+
+__all__ = ("Driver", "Wire", "print_output")
+
+
+_EVENTS_KEPT = 100_000
+_TICK = 5.0
+_FUNCTIONS_SHARED = 4096
+
+
+class Wire(Protocol):
+    """The way to the agents of some processes."""
+
+    def send(self, worker: WorkerId, order: msg.Order) -> None:
+        """Takes an order, to leave at the next flush."""
+
+    def flush(self) -> None:
+        """Sends what has gathered."""
+
+    def functions(self, worker: WorkerId) -> KnownFunctions:
+        """Returns which functions an agent was sent."""
+
+    def forget(self, worker: WorkerId) -> None:
+        """Drops what was to go to a process that is gone."""
+
+    def ask(
+        self, worker: WorkerId, chunks: Sequence[int], timeout: float | None
+    ) -> list[tuple[StoredChunk, bytes]]:
+        """Asks for chunks, as the client."""
+
+
+class Driver:
+    """Runs the scheduler of one session.
+
+    Args:
+        topology: the processes there are at the start.
+        here: the worker that this process is.
+        give: pickles chunks that this process holds, for another one.
+        threaded: False to do everything in the caller's thread, at once.
+    """
+
+    def __init__(
+        self,
+        topology: Topology,
+        here: WorkerId,
+        give: Callable[[Sequence[int], WorkerId], list[tuple[StoredChunk, bytes]]],
+        *,
+        threaded: bool,
+    ) -> None:
+        self.scheduler = Scheduler(topology)
+        self.lock = threading.RLock()
+        self.wires: dict[WorkerId, Wire] = {}
+        self.began = time.time()
+        self.each_turn: Callable[[], None] = lambda: None
+        self._here = here
+        self._give = give
+        self._threaded = threaded
+        self._inbox: deque[tuple[WorkerId, list[msg.Report]]] = deque()
+        self._released: deque[int] = deque()
+        self._wake = threading.Event()
+        self._closing = False
+        self._broken: BaseException | None = None
+        self._thread: threading.Thread | None = None
+        self._callbacks = ThreadLane("scopekit-callbacks")
+        self._calls: dict[int, tuple[Call, Scope | None]] = {}
+        self._functions: dict[bytes, bytes] = {}
+        self._pending: dict[int, list[Task]] = {}
+        self._sinks: dict[int, Callable[[str, str], None]] = {}
+        self._log: deque[tuple[float, str, int | None, WorkerId | None]] = deque(
+            maxlen=_EVENTS_KEPT
+        )
+
+    # -- events in ----------------------------------------------------------------
+
+    def spawn(
+        self,
+        spec: TaskSpec,
+        call: Call,
+        result_scope: Scope | None,
+        tasks: list[Task],
+        sink: Callable[[str, str], None] | None,
+    ) -> None:
+        """Takes a task in.
+
+        Raises:
+            SchedulingError: the program's text already shows that it cannot be placed.
+        """
+        self._calls[spec.id] = (self._with_shared_function(call), result_scope)
+        self._pending[spec.id] = tasks
+        if sink is not None:
+            self._sinks[spec.id] = sink
+        if self._broken is not None:
+            raise self._broken_error(tasks[0])
+        refused = self.handle(ev.TaskSpawned(spec, time.time()))
+        if refused is not None:
+            raise refused
+
+    def _with_shared_function(self, call: Call) -> Call:
+        """Keeps one copy of a pickle that many waiting tasks have in common."""
+        shared = self._functions.setdefault(call.digest, call.function)
+        while len(self._functions) > _FUNCTIONS_SHARED:
+            self._functions.pop(next(iter(self._functions)), None)
+        return replace(call, function=shared)
+
+    def handle(self, event: ev.Event) -> SchedulingError | None:
+        """Takes an event in, carries out what follows, settles futures.
+
+        Returns:
+            The error of a task that is refused at its spawn.
+        """
+        refused: SchedulingError | None = None
+        settled: list[ev.Settle] = []
+        failed: list[ev.Event] = []
+        with self.lock:
+            self._note(event)
+            for command in self.scheduler.handle(event):
+                if isinstance(command, ev.Settle):
+                    settled.append(command)
+                elif isinstance(command, ev.Refuse):
+                    refused = command.error
+                elif isinstance(command, ev.StartRun):
+                    failed += self._start_run(command)
+                else:
+                    self._drop(command)
+        for settle in settled:
+            self._settle(settle)
+        for failure in failed:
+            self.handle(failure)
+        return refused
+
+    def _note(self, event: ev.Event) -> None:
+        task = event.spec.id if isinstance(event, ev.TaskSpawned) else getattr(event, "task", None)
+        at = getattr(event, "at", None) or getattr(event, "finished", None) or time.time()
+        self._log.append((at, type(event).__name__, task, getattr(event, "worker", None)))
+
+    def log(self) -> list[tuple[float, str, int | None, WorkerId | None]]:
+        """Returns time, kind, task and worker of what happened, oldest first."""
+        return list(self._log)
+
+    def take_reports(self, worker: WorkerId, reports: list[msg.Report]) -> None:
+        """Takes reports of an agent, from any thread."""
+        if not self._threaded:
+            self._read_reports(worker, reports)
+            return
+        self._inbox.append((worker, reports))
+        self._wake.set()
+
+    def release(self, chunk_id: int) -> None:
+        """Takes note that a handle is gone.
+
+        This may run inside any other call, whenever Python collects the handle, so it
+        only leaves word for the driver's own thread.
+        """
+        self._released.append(chunk_id)
+        self._wake.set()
+
+    def wake(self) -> None:
+        """Has the driver's thread look around."""
+        self._wake.set()
+
+    # -- commands out ---------------------------------------------------------------
+
+    def _start_run(self, command: ev.StartRun) -> list[ev.Event]:
+        """Sends a task off.
+
+        Returns:
+            The events that follow at once, where it cannot be sent.
+        """
+        worker = command.processor.worker
+        wire = self.wires.get(worker)
+        if wire is None:
+            # Its engine left in this very moment, and that event comes next.
+            return []
+        try:
+            for chunk, holder in command.inputs:
+                if holder == self._here and worker != self._here:
+                    self._push(chunk, worker, wire)
+        except Exception as error:  # noqa: BLE001  # a user's __reduce__ may raise anything
+            now = time.time()
+            failure = dump_error(error, "the client", skip=2)
+            return [ev.RunFailed(command.task, worker, failure, now, now)]
+        wire.send(worker, self._run_order(command, wire))
+        self._wake.set()
+        return []
+
+    def _run_order(self, command: ev.StartRun, wire: Wire) -> msg.Run:
+        spec = self.scheduler.tasks[command.task].spec
+        call, result_scope = self._calls[command.task]
+        function, forget = wire.functions(command.processor.worker).to_send(call)
+        return msg.Run(
+            task=command.task,
+            name=spec.name,
+            digest=call.digest,
+            function=function,
+            forget=forget,
+            arguments=call.arguments,
+            processor=command.processor,
+            inputs=command.inputs,
+            outputs=spec.outputs,
+            result_scope=result_scope,
+        )
+
+    def _push(self, chunk: int, worker: WorkerId, wire: Wire) -> None:
+        """Hands a copy of a value that this process holds to an engine, once."""
+        record = self.scheduler.chunks[chunk]
+        if worker in record.holders:
+            return
+        stored, pickled = self._give([chunk], worker)[0]
+        wire.send(worker, msg.Put(chunk, pickled, stored.scope, stored.processor, reports=False))
+        record.holders.append(worker)
+
+    def _drop(self, command: ev.DropChunks) -> None:
+        wire = self.wires.get(command.worker)
+        if wire is not None:
+            wire.send(command.worker, msg.Drop(command.chunks))
+            self._wake.set()
+
+    def _settle(self, settle: ev.Settle) -> None:
+        self._calls.pop(settle.task, None)
+        self._sinks.pop(settle.task, None)
+        for task in self._pending.pop(settle.task, ()):
+            if settle.state == "done":
+                task.set_result(None)
+            elif settle.state == "cancelled":
+                task.mark_cancelled()
+            else:
+                task.set_exception(self._error(task, settle))
+
+    def _error(self, task: Task, settle: ev.Settle) -> BaseException:
+        origin = None
+        if settle.origin is not None:
+            origin = self.scheduler.tasks[settle.origin].spec.name
+        if isinstance(settle.failure, PickledError):
+            return settle.failure.rebuild(task.name, origin)
+        error: BaseException = settle.failure
+        if origin is None:
+            return error
+        error = copy.copy(error)
+        error.add_note(f"this is what ended task {origin}; task {task.name} needs its result")
+        return error
+
+    # -- the driver's own thread ------------------------------------------------------
+
+    def start(self) -> None:
+        """Starts the thread that reads reports and sends orders."""
+        if self._threaded:
+            self._thread = threading.Thread(target=self._work, name="scopekit-session", daemon=True)
+            self._thread.start()
+            self._wake.set()
+
+    def _work(self) -> None:
+        while not self._closing:
+            self._wake.wait(self._until_deadline())
+            self._wake.clear()
+            try:
+                self.turn()
+            except Exception as error:  # noqa: BLE001  # waiters must learn that nobody works
+                self._broken = error
+                self.end_all(self._broken_error)
+                return
+
+    def _broken_error(self, task: Task) -> ScopekitError:
+        cause = self._broken
+        return ScopekitError(
+            f"{task.name} cannot be finished: its session broke"
+            f" ({type(cause).__name__}: {cause}). Please report this."
+        )
+
+    def turn(self) -> None:
+        """Does what there is to do now: reads, releases, watches the clock, sends."""
+        while self._inbox:
+            self._read_reports(*self._inbox.popleft())
+        self._drop_released()
+        self.each_turn()
+        with self.lock:
+            deadline = self.scheduler.next_deadline()
+        if deadline is not None and time.time() >= deadline:
+            self.handle(ev.TimePassed(time.time()))
+        for wire in list(dict.fromkeys(self.wires.values())):
+            wire.flush()
+
+    def _until_deadline(self) -> float:
+        with self.lock:
+            deadline = self.scheduler.next_deadline()
+        return _TICK if deadline is None else max(0.0, min(_TICK, deadline - time.time()))
+
+    def _drop_released(self) -> None:
+        gone: list[int] = []
+        while self._released:
+            gone.append(self._released.popleft())
+        if gone:
+            self.handle(ev.HandlesDropped(tuple(gone)))
+
+    def _read_reports(self, worker: WorkerId, reports: Iterable[msg.Report]) -> None:
+        for report in reports:
+            if isinstance(report, msg.Output):
+                self._read_output(report)
+            else:
+                self.handle(_event(report, worker))
+
+    def _read_output(self, report: msg.Output) -> None:
+        for task in self._pending.get(report.task, ()):
+            task.add_output(report.stream, report.text)
+        # A cell's display may be gone; that must not end the session.
+        with contextlib.suppress(Exception):
+            self._sinks.get(report.task, print_output)(report.stream, report.text)
+
+    def call_back(self, callback: Callable[[], None]) -> None:
+        """Runs the callbacks of a future on a thread that may wait."""
+        if self._threaded:
+            self._callbacks.submit(callback)
+        else:
+            callback()
+
+    # -- end ----------------------------------------------------------------------------
+
+    def end_all(self, error: Callable[[Task], BaseException]) -> None:
+        """Ends every wait, each with the error made for its task."""
+        tasks = list(itertools.chain.from_iterable(self._pending.values()))
+        self._pending.clear()
+        for task in tasks:
+            with contextlib.suppress(Exception):  # it may have ended in the meantime
+                task.set_exception(error(task))
+
+    def close(self) -> None:
+        """Ends the threads, within seconds."""
+        self._closing = True
+        self._wake.set()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(_TICK)
+
+    def close_callbacks(self) -> None:
+        """Ends the thread that runs callbacks, once the last one has run or after a limit."""
+        self._callbacks.close()
+
+
+def _event(report: msg.Report, worker: WorkerId) -> ev.Event:
+    match report:
+        case msg.Started(task, at):
+            return ev.RunStarted(task, worker, at)
+        case msg.Finished(task, results, replicas, started, finished):
+            return ev.RunFinished(task, worker, results, replicas, started, finished)
+        case msg.RunError(task, error, started, finished):
+            return ev.RunFailed(task, worker, error, started, finished)
+        case msg.ChunkPut(chunk):
+            return ev.ChunkStored(chunk, worker, time.time())
+        case msg.PutFailed(chunk_id, error):
+            return ev.ChunkFailed(chunk_id, error, time.time())
+    raise AssertionError(report)
+
+
+def print_output(stream: str, text: str) -> None:
+    """Prints what a task wrote, where nobody else asked for it."""
+    target = sys.stderr if stream == "stderr" else sys.stdout
+    target.write(text)
+    target.flush()

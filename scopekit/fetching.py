@@ -1,0 +1,148 @@
+"""Brings the values of chunks into this process, as far as their scopes let it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from scopekit.errors import ChunkLostError, ScopekitError, ScopeViolationError
+from scopekit.guard import guard
+from scopekit.wire.codec import load_value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from scopekit.driver import Driver
+    from scopekit.graph import ChunkRecord, StoredChunk, WorkerId
+    from scopekit.wire.messages import PeerAddress
+    from scopekit.wire.peers import PeerClient
+
+__all__ = ("Fetcher",)
+
+_REACHABLE_SECONDS = 2.0
+_POLL_SECONDS = 0.001
+
+
+class Fetcher:
+    """Asks the holders of chunks for their values.
+
+    Args:
+        driver: knows who holds what.
+        here: the worker that this process is.
+        local: returns the value of a chunk that this process holds.
+        asker: asks engines over their own sockets, or None where there are none.
+        addresses: where engines serve their chunks.
+    """
+
+    def __init__(
+        self,
+        driver: Driver,
+        here: WorkerId,
+        local: Callable[[int], Any],
+        asker: PeerClient | None,
+        addresses: Mapping[WorkerId, PeerAddress],
+    ) -> None:
+        self._driver = driver
+        self._here = here
+        self._local = local
+        self._asker = asker
+        self._addresses = addresses
+        self._reachable: dict[WorkerId, bool] = {}
+
+    def values(self, chunks: Sequence[int], timeout: float | None) -> list[Any]:
+        """Brings values, with one request to each holder.
+
+        Args:
+            chunks: the ids; each chunk must be made or on its way to its home.
+            timeout: seconds to wait at most; None waits without a limit.
+
+        Raises:
+            ScopeViolationError: this process lies outside a chunk's scope.
+            ChunkLostError: nobody holds a chunk any more.
+            TimeoutError: not all were here in time.
+        """
+        by_holder: dict[WorkerId, list[int]] = {}
+        for chunk in dict.fromkeys(chunks):
+            by_holder.setdefault(self._holder(chunk, timeout), []).append(chunk)
+        values: dict[int, Any] = {}
+        for holder, wanted in by_holder.items():
+            values.update(self._bring(holder, wanted, timeout))
+        return [values[chunk] for chunk in chunks]
+
+    def refusal(self, chunk: int) -> ScopeViolationError | None:
+        """Returns why a value may not come here, None if it may."""
+        record = self._driver.scheduler.chunks.get(chunk)
+        if record is None or record.state != "held":
+            return None
+        try:
+            self._guard(record)
+        except ScopeViolationError as error:
+            return error
+        return None
+
+    def ask(
+        self, worker: WorkerId, chunks: Sequence[int], timeout: float | None = None
+    ) -> list[tuple[StoredChunk, bytes]]:
+        """Asks an engine, over its own socket where that can be reached."""
+        address = self._addresses.get(worker)
+        if self._asker is not None and address is not None and self._reaches(worker, address):
+            return self._asker.ask(address, chunks, timeout)
+        wire = self._driver.wires.get(worker)
+        if wire is None:
+            raise ChunkLostError(f"worker {worker}, which held the value, is gone")
+        return wire.ask(worker, chunks, timeout)
+
+    def _guard(self, record: ChunkRecord) -> None:
+        guard(record.id, record.scope, self._here, self._driver.scheduler.topology)
+
+    def _holder(self, chunk: int, timeout: float | None) -> WorkerId:
+        until = None if timeout is None else time.monotonic() + timeout
+        while True:
+            record = self._held_or_coming(chunk)
+            if record.state == "held":
+                return self._here if self._here in record.holders else record.holders[0]
+            # Only a value on its way to its home is neither, and it arrives soon.
+            if until is not None and time.monotonic() > until:
+                raise TimeoutError(f"chunk {chunk} did not reach its home within {timeout:g} s")
+            time.sleep(_POLL_SECONDS)
+
+    def _held_or_coming(self, chunk: int) -> ChunkRecord:
+        with self._driver.lock:
+            record = self._driver.scheduler.chunks.get(chunk)
+        if record is None or record.state == "released":
+            raise ChunkLostError(f"chunk {chunk} was released: no handle to it was left")
+        if record.state == "lost":
+            home = record.processor.describe() if record.processor else "its worker"
+            raise ChunkLostError(
+                f"chunk {chunk} is lost: {home} is gone. Spawn again the task that makes it."
+            )
+        if record.state == "failed":
+            raise ChunkLostError(f"chunk {chunk} could not be made, or not read at its home")
+        self._guard(record)
+        return record
+
+    def _bring(self, holder: WorkerId, chunks: list[int], timeout: float | None) -> dict[int, Any]:
+        if holder == self._here:
+            return {chunk: self._local(chunk) for chunk in chunks}
+        given = self.ask(holder, chunks, timeout)
+        return {stored.id: _read(stored, pickled) for stored, pickled in given}
+
+    def _reaches(self, worker: WorkerId, address: PeerAddress) -> bool:
+        if worker not in self._reachable:
+            assert self._asker is not None
+            try:
+                self._asker.ask(address, (), _REACHABLE_SECONDS)
+                self._reachable[worker] = True
+            except TimeoutError:
+                self._reachable[worker] = False
+        return self._reachable[worker]
+
+
+def _read(stored: StoredChunk, pickled: bytes) -> Any:
+    try:
+        return load_value(pickled)
+    except Exception as error:
+        raise ScopekitError(
+            f"the value of chunk {stored.id}, a {stored.type}, cannot be read here:"
+            f" {type(error).__name__}. Is what it needs installed here?"
+        ) from error

@@ -1,0 +1,197 @@
+"""The roster: which engines belong to a session, from their joining to their leaving."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from scopekit.errors import ScopekitError
+from scopekit.places import Process
+from scopekit.scheduler import events as ev
+from scopekit.scopes import ThreadProc
+from scopekit.wire import messages as msg
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from scopekit.driver import Driver
+    from scopekit.graph import WorkerId
+    from scopekit.wire.cluster import ClusterLink
+    from scopekit.wire.peers import KeyPair
+
+__all__ = ("NodeNames", "Roster")
+
+
+class NodeNames:
+    """Names machines; those that share a host name and are not the same get a number."""
+
+    def __init__(self) -> None:
+        self._ids: dict[str, str] = {}
+
+    def name(self, wanted: str, node_id: str) -> str:
+        """Returns the name of a machine, the same one each time."""
+        names = (wanted if n == 1 else f"{wanted}#{n}" for n in itertools.count(1))
+        return next(name for name in names if self._ids.setdefault(name, node_id) == node_id)
+
+
+class Roster:
+    """Makes engines part of a session, and takes note of those that leave.
+
+    Args:
+        link: the engines.
+        driver: what learns of them.
+        session: the id of the session.
+        threads: how many threads of each engine run tasks.
+        keys: the key pair of the client, whose public half the engines are told.
+        names: names the nodes.
+    """
+
+    def __init__(
+        self,
+        link: ClusterLink,
+        driver: Driver,
+        session: str,
+        *,
+        threads: int,
+        keys: KeyPair,
+        names: NodeNames,
+    ) -> None:
+        from scopekit.wire.views import ViewWire  # noqa: PLC0415  # loads ipyparallel
+
+        self.addresses: dict[WorkerId, msg.PeerAddress] = {}
+        self._link = link
+        self._driver = driver
+        self._session = session
+        self._threads = threads
+        self._keys = keys
+        self._names = names
+        self._changes: deque[tuple[int, ...]] = deque()
+        self._wire = ViewWire(link, session, driver.take_reports, driver.wake)
+        self._stop_watching: Callable[[], None] = lambda: None
+
+    def open(self) -> None:
+        """Makes the engines there are now part of the session.
+
+        Raises:
+            ScopekitError: one of them cannot be used; says which and why.
+        """
+        self._join(self._link.engine_ids())
+        self.tell_topology()
+
+    def watch(self) -> None:
+        """Follows the engines from now on."""
+        self._driver.each_turn = self._follow
+        self._stop_watching = self._link.watch(self._on_change)
+
+    def _on_change(self, workers: tuple[int, ...]) -> None:
+        self._changes.append(workers)
+        self._driver.wake()
+
+    def _follow(self) -> None:
+        while self._changes:
+            self._compare(self._changes.popleft())
+
+    def _compare(self, workers: tuple[int, ...]) -> None:
+        topology = self._driver.scheduler.topology
+        left = [worker for worker in topology.workers if worker not in workers]
+        joined = [worker for worker in workers if not topology.knows(worker)]
+        for worker in left:
+            self._leave(worker)
+        if joined:
+            try:
+                self._join(joined)
+            except ScopekitError as error:
+                # Nobody waits for these engines; the others must go on.
+                sys.stderr.write(f"scopekit: {error}\n")
+        if left or joined:
+            self.tell_topology()
+
+    def _leave(self, worker: WorkerId) -> None:
+        self._wire.forget(worker)
+        self._driver.wires.pop(worker, None)
+        self.addresses.pop(worker, None)
+        self._driver.handle(ev.WorkerLeft(worker, time.time()))
+
+    def _join(self, workers: Iterable[int]) -> None:
+        wanted = list(workers)
+        cards = self._link.probe(wanted)
+        for worker in wanted:
+            check_card(worker, cards.get(worker))
+        for card in self._wire.open_agents(self._config(worker) for worker in wanted):
+            self._driver.wires[card.worker] = self._wire
+            if card.address is not None:
+                self.addresses[card.worker] = card.address
+            self._driver.handle(ev.WorkerJoined(self._process(card), time.time()))
+
+    def _config(self, worker: int) -> msg.AgentConfig:
+        # Engines started here run in the same place as this process: what can be
+        # imported or opened here by a short name can be there.
+        shared = self._link.owned
+        return msg.AgentConfig(
+            session=self._session,
+            worker=worker,
+            threads=self._threads,
+            report_header=self._wire.report_header,
+            client_key=self._keys[0],
+            controller=self._link.controller_host,
+            directory=_working_directory() if shared else None,
+            path=tuple(entry for entry in sys.path if entry) if shared else (),
+        )
+
+    def _process(self, card: msg.AgentCard) -> Process:
+        node = self._names.name(card.node_name, card.node_id)
+        processors = tuple(ThreadProc(card.worker, thread) for thread in range(self._threads))
+        return Process(card.worker, node, processors, pid=card.pid, incarnation=card.incarnation)
+
+    def tell_topology(self) -> None:
+        """Tells every agent which processes there are now."""
+        with self._driver.lock:
+            change = msg.TopologyChanged(self._driver.scheduler.topology, dict(self.addresses))
+            for worker, wire in self._driver.wires.items():
+                wire.send(worker, change)
+        self._driver.wake()
+
+    def stop_watching(self) -> None:
+        """Follows the engines no longer."""
+        self._stop_watching()
+
+    def close(self) -> None:
+        """Lets go of the engines: ends those started here, leaves others as found."""
+        if not self._link.owned:
+            self._wire.close(self._driver.scheduler.topology.workers)
+        self._link.close()
+
+
+def check_card(worker: int, card: Mapping[str, Any] | None) -> None:
+    """Refuses an engine on which tasks would fail darkly.
+
+    Raises:
+        ScopekitError: it did not answer, lacks a package, or runs another Python.
+    """
+    if card is None:
+        raise ScopekitError(
+            f"worker {worker} did not say what it is within 10 s. Is it busy with a long call?"
+        )
+    here = "{}.{}".format(*sys.version_info[:2])
+    if card["python"] != here:
+        raise ScopekitError(
+            f"worker {worker} runs Python {card['python']} and this process {here}: functions"
+            " cannot travel between them. Start the engines with the same Python."
+        )
+    for package in ("cloudpickle", "scopekit"):
+        if card[package] is None:
+            raise ScopekitError(
+                f"worker {worker} (node {card['node_name']}) has no {package}. Install it there:"
+                f" python -m pip install {package}"
+            )
+
+
+def _working_directory() -> str | None:
+    try:
+        return os.getcwd()  # noqa: PTH109  # a text is sent
+    except OSError:
+        return None
