@@ -1,5 +1,7 @@
 """Scopes for Python: say where a value is valid, and the work goes to it."""
 
+from typing import TYPE_CHECKING, Any
+
 from scopekit.api import (
     as_completed,
     compatible_processors,
@@ -35,7 +37,6 @@ from scopekit.errors import (
 from scopekit.explanation import Explanation
 from scopekit.handles import Chunk, Task
 from scopekit.options import get_options, perimeter, with_options
-from scopekit.plots import plot_dag, plot_timeline
 from scopekit.scopes import (
     AnyScope,
     CudaProc,
@@ -58,6 +59,9 @@ from scopekit.scopes import (
     scope_key,
 )
 from scopekit.session import Session, current_session
+
+if TYPE_CHECKING:
+    from scopekit.plots import plot_dag, plot_timeline
 
 __version__ = "0.1.0.dev0"
 
@@ -122,6 +126,15 @@ __all__ = (
     "wait",
     "with_options",
 )
+
+
+def __getattr__(name: str) -> Any:
+    # Whoever never draws does not wait for what drawing needs.
+    if name in ("plot_dag", "plot_timeline"):
+        from scopekit import plots  # noqa: PLC0415
+
+        return getattr(plots, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def load_ipython_extension(shell: object) -> None:

@@ -47,13 +47,18 @@ def _task_attributes(record: TaskRecord, driver: Driver) -> dict[str, Any]:
     effective = constrain(AnyScope(), AnyScope(), *scopes)
     result = driver.scheduler.chunks.get(record.spec.outputs[0])
     return {
-        **record_facts(record, driver),
+        **_without_topology(record_facts(record, driver)),
         "kind": "task",
         "scope": effective,
         "scopes_written": effective != constrain(AnyScope(), AnyScope(), *written),
         "nbytes": result.nbytes if result is not None and result.state == "held" else None,
-        "explanation": record.rule or None,
+        "explanation": driver.scheduler.explain(record.spec.id).sentence(),
     }
+
+
+def _without_topology(facts: dict[str, Any]) -> dict[str, Any]:
+    # The graph has one for all.
+    return {key: value for key, value in facts.items() if key != "topology"}
 
 
 def _chunk_attributes(chunk: ChunkRecord, driver: Driver) -> dict[str, Any]:

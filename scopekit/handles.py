@@ -6,7 +6,6 @@ can fetch the value, and tells the home when it is gone.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import pickle
 import weakref
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from scopekit.errors import TaskCancelledError
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Generator, Mapping
 
     from scopekit.explanation import Explanation
@@ -128,6 +128,7 @@ class Chunk:
 
     def facts(self) -> dict[str, Any]:
         """Returns what a display shows; never the value."""
+        known = self._home.chunk_facts(self.id)
         return {
             "id": self.id,
             "type": self.type,
@@ -135,8 +136,9 @@ class Chunk:
             "scope": self.scope,
             "processor": self.processor,
             "worker": self.worker,
-            "node": self._home.chunk_facts(self.id).get("node"),
-            "state": self.state,
+            "node": known.get("node"),
+            "state": known["state"],
+            "topology": known.get("topology"),
         }
 
     def _repr_html_(self) -> str:
@@ -268,6 +270,8 @@ class Task(Future[Any]):
             self._session.call_back(super()._invoke_callbacks)  # type: ignore[misc]
 
     def __await__(self) -> Generator[Any, None, Any]:
+        import asyncio  # noqa: PLC0415  # slow to load, and there already where this runs
+
         loop = asyncio.get_running_loop()
         ended = loop.create_future()
 

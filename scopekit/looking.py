@@ -46,6 +46,7 @@ def record_facts(record: TaskRecord, driver: Driver) -> dict[str, Any]:
         "started": _since(record.started, driver.began),
         "finished": _since(record.finished, driver.began),
         "cell": record.spec.cell,
+        "topology": topology,
     }
 
 
@@ -60,6 +61,7 @@ def chunk_facts(driver: Driver, chunk_id: int) -> Mapping[str, Any]:
             "state": record.state,
             "type": record.type,
             "nbytes": record.nbytes,
+            "topology": driver.scheduler.topology,
         }
         if record.processor is not None:
             facts["processor"] = record.processor

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 from contextvars import ContextVar
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
@@ -68,6 +67,8 @@ class Options:
         known = [field.name for field in fields(cls)]
         for name in given:
             if name not in known:
+                import difflib  # noqa: PLC0415  # for this message alone
+
                 near = difflib.get_close_matches(name, known, 1)
                 hint = f" Did you mean {near[0]}=?" if near else ""
                 raise ScopeError(

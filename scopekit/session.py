@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import secrets
 import threading
 import time
 from importlib import import_module
@@ -95,7 +94,7 @@ class Session:
     """
 
     def __init__(self, link: ClusterLink | None, *, threads: int = 1) -> None:
-        self.id = f"scopekit-{secrets.token_hex(6)}"
+        self.id = f"scopekit-{os.urandom(6).hex()}"
         self.name = link.session_id if link is not None else "in this process"
         self._threads = threads
         self._link = link

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import contextvars
 import queue
@@ -12,6 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Iterator
 
 __all__ = ("InlineLane", "Lane", "LoopLane", "ThreadLane")
@@ -99,6 +99,8 @@ class LoopLane:
 @contextlib.contextmanager
 def _no_running_loop() -> Iterator[None]:
     """Lets a task call asyncio.run although a loop of the engine runs below it."""
+    import asyncio  # noqa: PLC0415  # slow to load, and there already where a loop runs
+
     loop = asyncio._get_running_loop()
     asyncio._set_running_loop(None)
     try:

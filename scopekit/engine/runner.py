@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import inspect
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from scopekit.errors import ScopekitError
@@ -39,7 +38,9 @@ def run_task(
     """
     args, kwargs = load_arguments(order.arguments, inputs)
     value = function(*args, **kwargs)
-    if inspect.iscoroutine(value):
+    if isinstance(value, CoroutineType):
+        import asyncio  # noqa: PLC0415  # slow to load
+
         value = asyncio.run(value)
     return tuple(
         keep(chunk, result, order.result_scope or AnyScope(), order.processor)

@@ -13,7 +13,6 @@ import os
 import socket
 import sys
 import time
-from importlib import metadata
 from typing import Any, Dict, Optional  # noqa: UP035 -- the source also runs on older engines
 
 __all__ = ("NODE_VARIABLE", "card_text", "identity_card", "machine_id", "node_name")
@@ -95,6 +94,8 @@ def _start_time() -> str:
 
 
 def _version(distribution: str) -> Optional[str]:  # noqa: UP045
+    from importlib import metadata  # noqa: PLC0415 -- slow to load
+
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:

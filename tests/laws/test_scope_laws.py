@@ -84,7 +84,7 @@ def test_the_difference_is_the_meet_with_the_complement(a, b):
 @given(scopes, scopes)
 def test_a_scope_lies_within_another_where_nothing_is_left(a, b):
     assert (a <= b) == (a - b == NOTHING)
-    assert (a <= b and b <= a) == (a == b)
+    assert (a <= b <= a) == (a == b)
     assert a & b <= a <= a | b
 
 
