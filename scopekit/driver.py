@@ -40,6 +40,8 @@ __all__ = ("Driver", "Wire", "print_output")
 
 _EVENTS_KEPT = 100_000
 _TICK = 5.0
+# Others than those that settle a task and so wake who waits for it.
+_WAITED_FOR = (ev.ChunkStored, ev.ChunkFailed, ev.WorkerJoined, ev.WorkerLeft)
 _FUNCTIONS_SHARED = 4096
 
 
@@ -84,6 +86,7 @@ class Driver:
     ) -> None:
         self.scheduler = Scheduler(topology)
         self.lock = threading.RLock()
+        self.changed = threading.Condition(self.lock)
         self.wires: dict[WorkerId, Wire] = {}
         self.began = time.time()
         self.each_turn: Callable[[], None] = lambda: None
@@ -157,6 +160,8 @@ class Driver:
                     failed += self._start_run(command)
                 else:
                     self._drop(command)
+            if isinstance(event, _WAITED_FOR):
+                self.changed.notify_all()
         for settle in settled:
             self._settle(settle)
         for failure in failed:
@@ -361,8 +366,15 @@ class Driver:
         """Ends the threads, within seconds."""
         self._closing = True
         self._wake.set()
+        with self.changed:
+            self.changed.notify_all()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(_TICK)
+
+    @property
+    def closing(self) -> bool:
+        """Tells whether the session is at its end: nothing more will arrive."""
+        return self._closing
 
     def close_callbacks(self) -> None:
         """Ends the thread that runs callbacks, once the last one has run or after a limit."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
-from scopekit.errors import ChunkLostError, ScopekitError, ScopeViolationError
+from scopekit.errors import ChunkLostError, ScopekitError
 from scopekit.guard import guard
-from scopekit.wire.codec import load_value
+from scopekit.wire.codec import PickledError, load_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 __all__ = ("Fetcher",)
 
 _REACHABLE_SECONDS = 2.0
-_POLL_SECONDS = 0.001
 
 
 class Fetcher:
@@ -69,14 +67,12 @@ class Fetcher:
             values.update(self._bring(holder, wanted, timeout))
         return [values[chunk] for chunk in chunks]
 
-    def refusal(self, chunk: int) -> ScopeViolationError | None:
+    def refusal(self, chunk: int) -> ScopekitError | None:
         """Returns why a value may not come here, None if it may."""
-        record = self._driver.scheduler.chunks.get(chunk)
-        if record is None or record.state != "held":
-            return None
         try:
-            self._guard(record)
-        except ScopeViolationError as error:
+            with self._driver.lock:
+                self._held_or_coming(chunk)
+        except ScopekitError as error:
             return error
         return None
 
@@ -86,29 +82,31 @@ class Fetcher:
         """Asks an engine, over its own socket where that can be reached."""
         address = self._addresses.get(worker)
         if self._asker is not None and address is not None and self._reaches(worker, address):
-            return self._asker.ask(address, chunks, timeout)
+            try:
+                return self._asker.ask(address, chunks, timeout)
+            except ConnectionError:
+                raise _gone(worker) from None
         wire = self._driver.wires.get(worker)
         if wire is None:
-            raise ChunkLostError(f"worker {worker}, which held the value, is gone")
+            raise _gone(worker)
         return wire.ask(worker, chunks, timeout)
 
     def _guard(self, record: ChunkRecord) -> None:
         guard(record.id, record.scope, self._here, self._driver.scheduler.topology)
 
     def _holder(self, chunk: int, timeout: float | None) -> WorkerId:
-        until = None if timeout is None else time.monotonic() + timeout
-        while True:
-            record = self._held_or_coming(chunk)
-            if record.state == "held":
-                return self._here if self._here in record.holders else record.holders[0]
-            # Only a value on its way to its home is neither, and it arrives soon.
-            if until is not None and time.monotonic() > until:
+        with self._driver.changed:
+            # A value on its way to its home is not held yet; its arrival is an event.
+            arrived = self._driver.changed.wait_for(
+                lambda: self._held_or_coming(chunk).state == "held", timeout
+            )
+            if not arrived:
                 raise TimeoutError(f"chunk {chunk} did not reach its home within {timeout:g} s")
-            time.sleep(_POLL_SECONDS)
+            holders = self._driver.scheduler.chunks[chunk].holders
+            return self._here if self._here in holders else holders[0]
 
     def _held_or_coming(self, chunk: int) -> ChunkRecord:
-        with self._driver.lock:
-            record = self._driver.scheduler.chunks.get(chunk)
+        record = self._driver.scheduler.chunks.get(chunk)
         if record is None or record.state == "released":
             raise ChunkLostError(f"chunk {chunk} was released: no handle to it was left")
         if record.state == "lost":
@@ -117,7 +115,9 @@ class Fetcher:
                 f"chunk {chunk} is lost: {home} is gone. Spawn again the task that makes it."
             )
         if record.state == "failed":
-            raise ChunkLostError(f"chunk {chunk} could not be made, or not read at its home")
+            raise _failure(record)
+        if record.state == "pending" and self._driver.closing:
+            raise ChunkLostError(f"chunk {chunk} had not arrived when its session was closed")
         self._guard(record)
         return record
 
@@ -133,9 +133,21 @@ class Fetcher:
             try:
                 self._asker.ask(address, (), _REACHABLE_SECONDS)
                 self._reachable[worker] = True
-            except TimeoutError:
+            except (TimeoutError, ConnectionError):
                 self._reachable[worker] = False
         return self._reachable[worker]
+
+
+def _gone(worker: WorkerId) -> ChunkLostError:
+    return ChunkLostError(
+        f"worker {worker}, which held the value, is gone. Spawn again the task that makes it."
+    )
+
+
+def _failure(record: ChunkRecord) -> BaseException:
+    if isinstance(record.failure, PickledError):
+        return record.failure.rebuild(f"that keeps chunk {record.id}")
+    return ChunkLostError(f"chunk {record.id} was never made: its task failed")
 
 
 def _read(stored: StoredChunk, pickled: bytes) -> Any:

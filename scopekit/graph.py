@@ -143,3 +143,4 @@ class ChunkRecord:
     handles: int = 0
     users: int = 0
     made: float | None = None
+    failure: Any = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import itertools
 import os
 import threading
@@ -12,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Self
 from scopekit import handles, looking
 from scopekit.driver import Driver
 from scopekit.engine.agent import Agent
-from scopekit.engine.context import running_task
 from scopekit.engine.lanes import InlineLane, ThreadLane
 from scopekit.engine.output import route_output
+from scopekit.engine.surroundings import Here, task_surroundings
 from scopekit.errors import NoProcessorError, ScopeError, ScopekitError, TaskCancelledError
 from scopekit.fetching import Fetcher
 from scopekit.gather import gather
@@ -35,7 +37,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from scopekit.engine.lanes import Lane
-    from scopekit.errors import ScopeViolationError
     from scopekit.explanation import Explanation
     from scopekit.graph import WorkerId
     from scopekit.scopes import Processor, Scope
@@ -45,9 +46,14 @@ if TYPE_CHECKING:
 __all__ = ("OptionSet", "Session", "current_session", "innermost_session")
 
 _SCOPE_OPTIONS = ("scope", "compute_scope", "result_scope")
-_POLL_SECONDS = 0.01
 
 _sessions: list[Session] = []
+
+
+def _close_all() -> None:
+    for session in reversed(_sessions):
+        with contextlib.suppress(Exception):  # the others must still be closed
+            session.close()
 
 
 def innermost_session() -> Session | None:
@@ -110,16 +116,19 @@ class Session:
         self._driver = Driver(topology, self._here, self._agent.give, threaded=link is not None)
         self._driver.wires[self._here] = LocalWire(self._agent)
         self._agent.receive([msg.TopologyChanged(topology, {})])
-        self._asker: PeerClient | None = None
-        self._roster: Roster | None = None
-        if link is not None:
-            self._open_engines(link, names)
-        addresses: Mapping[WorkerId, msg.PeerAddress]
-        addresses = self._roster.addresses if self._roster is not None else {}
+        self._asker, self._roster = self._open_engines(link, names)
         self._fetcher = Fetcher(
-            self._driver, self._here, self._agent.store.value, self._asker, addresses
+            self._driver,
+            self._here,
+            self._agent.store.value,
+            self._asker,
+            self._roster.addresses if self._roster is not None else {},
         )
         _sessions.append(self)
+        # Again for each session: what a session needs is registered before it, and
+        # the last to be registered is the first to run.
+        atexit.unregister(_close_all)
+        atexit.register(_close_all)
         ambient.set_provider(_surroundings)
         handles.set_reviver(_revive)
         self._driver.start()
@@ -162,15 +171,18 @@ class Session:
             incarnation=self.id,
         )
 
-    def _open_engines(self, link: ClusterLink, names: NodeNames) -> None:
+    def _open_engines(
+        self, link: ClusterLink | None, names: NodeNames
+    ) -> tuple[PeerClient | None, Roster | None]:
+        if link is None:
+            return None, None
         from scopekit.wire.peers import PeerClient, key_pair  # noqa: PLC0415  # loads zmq
 
         keys = key_pair()
-        self._asker = PeerClient(keys)
-        self._roster = Roster(
-            link, self._driver, self.id, threads=self._threads, keys=keys, names=names
-        )
-        self._roster.open()
+        asker = PeerClient(keys)
+        roster = Roster(link, self._driver, self.id, threads=self._threads, keys=keys, names=names)
+        roster.open()
+        return asker, roster
 
     # -- spawning -------------------------------------------------------------------
 
@@ -453,7 +465,7 @@ class Session:
         """Brings the values of chunks, with one request to each holder."""
         return self._fetcher.values(chunks, timeout)
 
-    def fetch_refusal(self, task: Task) -> ScopeViolationError | None:
+    def fetch_refusal(self, task: Task) -> ScopekitError | None:
         """Returns why a result may not come here, None if it may."""
         return self._fetcher.refusal(task.chunk_id)
 
@@ -596,11 +608,12 @@ class Session:
         if self._link is None:
             raise ScopekitError("a session in this process has no engines to add to")
         ids = self._link.add_engines(n, timeout=timeout)
-        until = time.monotonic() + timeout
-        while not all(self.topology.process(worker) for worker in ids):
-            if time.monotonic() > until:
-                raise ScopekitError(f"workers {ids} did not become ready within {timeout:g} s")
-            time.sleep(_POLL_SECONDS)
+        with self._driver.changed:
+            joined = self._driver.changed.wait_for(
+                lambda: all(self.topology.process(worker) for worker in ids), timeout
+            )
+        if not joined:
+            raise ScopekitError(f"workers {ids} did not become ready within {timeout:g} s")
         return list(ids)
 
     # -- closing ------------------------------------------------------------------------
@@ -657,28 +670,12 @@ def _function_name(f: Any) -> str:
     return "lambda" if name == "<lambda>" else str(name)
 
 
-class _Surroundings:
-    """What scopes written in this process refer to."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-
-    @property
-    def topology(self) -> Topology:
-        return self._session.topology
-
-    @property
-    def here(self) -> WorkerId:
-        task = running_task.get()
-        return task.worker if task is not None else self._session._here
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._session.topology, name)
-
-
-def _surroundings() -> Any:
+def _surroundings() -> Here | None:
+    """Returns what scopes written in this process refer to."""
+    if (of_task := task_surroundings()) is not None:
+        return of_task
     session = innermost_session()
-    return None if session is None else _Surroundings(session)
+    return None if session is None else Here(session.topology, session._here)
 
 
 def _revive(stored: StoredChunk) -> Chunk:

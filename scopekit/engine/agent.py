@@ -11,6 +11,7 @@ import functools
 import os
 import threading
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from scopekit.engine.context import RunningTask, running_task
@@ -82,12 +83,15 @@ class Agent:
         self._functions: dict[bytes, _Function] = {}
         self._pending: list[msg.Report] = []
         self._running: dict[int, tuple[float, bool]] = {}
-        self._lock = threading.Lock()
+        # Reentrant: Python may collect an object of a task's at any line in here, and
+        # what its __del__ prints comes back.
+        self._lock = threading.RLock()
         self._publish_lock = threading.Lock()
         self._wake = threading.Event()
         self._closed = False
         self._own_chunks = 0
         self._exported: dict[int, int] = {}
+        self._released: deque[int] = deque()
         self._publisher: threading.Thread | None = None
         self._on_order: dict[type, Callable[[Any], None]] = {
             msg.TopologyChanged: self._on_topology,
@@ -105,6 +109,7 @@ class Agent:
 
     def receive(self, orders: Iterable[msg.Order]) -> None:
         """Carries orders out, in order."""
+        self._drop_released()
         for order in orders:
             self._on_order[type(order)](order)
 
@@ -169,6 +174,7 @@ class Agent:
             running_task.reset(token)
         with self._lock:
             del self._running[order.task]
+        self._drop_released()
         self._report(report, lane=self._lanes[order.processor])
 
     def _inputs(self, order: msg.Run) -> tuple[list[Any], list[int]]:
@@ -296,12 +302,18 @@ class Agent:
 
     def release_chunk(self, chunk_id: int) -> None:
         """Takes note that a handle in this process is gone."""
-        if chunk_id not in self._exported:
-            return
-        self._exported[chunk_id] -= 1
-        if not self._exported[chunk_id]:
-            del self._exported[chunk_id]
-            self.store.drop((chunk_id,))
+        # Python may collect a handle at any line, so this only leaves word.
+        self._released.append(chunk_id)
+
+    def _drop_released(self) -> None:
+        while self._released:
+            chunk_id = self._released.popleft()
+            if chunk_id not in self._exported:
+                continue
+            self._exported[chunk_id] -= 1
+            if not self._exported[chunk_id]:
+                del self._exported[chunk_id]
+                self.store.drop((chunk_id,))
 
     def chunk_facts(self, chunk_id: int) -> Mapping[str, Any]:
         """Tells what is known of a chunk here."""

@@ -9,8 +9,11 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from scopekit.engine.agent import Agent, chunk_facts
+from scopekit.engine.context import running_task
 from scopekit.engine.lanes import LoopLane, ThreadLane
 from scopekit.engine.output import route_output
+from scopekit.engine.surroundings import Here, task_surroundings
+from scopekit.errors import ChunkLostError
 from scopekit.handles import Chunk, set_reviver
 from scopekit.places import Topology
 from scopekit.scopes import ThreadProc, ambient
@@ -61,7 +64,16 @@ class _Home:
         return peers | {self._client_key: "client"}
 
     def _fetch(self, worker: WorkerId, chunks: Sequence[int]) -> list[tuple[StoredChunk, bytes]]:
-        return self._asker.ask(self.agent.addresses[worker], chunks)
+        address = self.agent.addresses.get(worker)
+        if address is None:
+            raise ChunkLostError(f"worker {worker}, which held an input, is gone")
+        try:
+            return self._asker.ask(address, chunks)
+        except ConnectionError:
+            raise ChunkLostError(
+                f"worker {worker}, which holds an input, is gone or cannot be reached from"
+                f" worker {self.agent.worker}"
+            ) from None
 
     def close(self) -> None:
         self._restore_output()
@@ -109,22 +121,18 @@ def _publisher(header: Mapping[str, object]) -> Callable[[list[msg.Report]], Non
     return publish
 
 
-class _Surroundings:
-    """What scopes written in this engine refer to."""
+def _surroundings() -> Here | None:
+    """Returns what code sees that runs here: a task, or a cell of ``%px``."""
+    if (of_task := task_surroundings()) is not None:
+        return of_task
+    agent = next((home.agent for home in reversed(_homes.values())), None)
+    return None if agent is None else Here(agent.topology, agent.worker)
 
-    def __init__(self, agent: Agent) -> None:
-        self._agent = agent
 
-    @property
-    def topology(self) -> Topology:
-        return self._agent.topology
-
-    @property
-    def here(self) -> WorkerId:
-        return self._agent.worker
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._agent.topology, name)
+def _revive(stored: StoredChunk) -> Chunk:
+    task = running_task.get()
+    agent = task.agent if task is not None else next(reversed(_homes.values())).agent
+    return Chunk(agent, stored.id, chunk_facts(stored))
 
 
 def open_agent(config_pickle: bytes) -> bytes:
@@ -137,8 +145,8 @@ def open_agent(config_pickle: bytes) -> bytes:
     close_agent(config.session)
     _share_modules(config)
     home = _homes[config.session] = _Home(config)
-    ambient.set_provider(lambda: _Surroundings(home.agent) if _homes else None)
-    set_reviver(lambda stored: Chunk(home.agent, stored.id, chunk_facts(stored)))
+    ambient.set_provider(_surroundings)
+    set_reviver(_revive)
     card = identity_card()
     return dump_value(
         msg.AgentCard(

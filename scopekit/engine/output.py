@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = ("RoutedStream", "route_output")
 
+_STREAMS = ("stdout", "stderr")
+
 
 class RoutedStream(io.TextIOBase):
     """A text stream that tells the writes of a task from all others.
@@ -54,19 +56,28 @@ class RoutedStream(io.TextIOBase):
         return getattr(self._original, name)
 
 
+_users = 0
+
+
 def route_output() -> Callable[[], None]:
     """Puts routed streams in the place of ``sys.stdout`` and ``sys.stderr``.
 
     Returns:
-        What puts the originals back, unless somebody else has replaced ours.
+        What puts the originals back when the last who asked for it calls it, unless
+        somebody else has replaced ours.
     """
-    routed = {name: RoutedStream(getattr(sys, name), name) for name in ("stdout", "stderr")}
-    for name, stream in routed.items():
-        setattr(sys, name, stream)
+    global _users  # noqa: PLW0603  # there is one sys.stdout in a process
+    _users += 1
+    for name in _STREAMS:
+        if not isinstance(getattr(sys, name), RoutedStream):
+            setattr(sys, name, RoutedStream(getattr(sys, name), name))
+    return _restore
 
-    def restore() -> None:
-        for name, stream in routed.items():
-            if getattr(sys, name) is stream:
-                setattr(sys, name, stream.original)
 
-    return restore
+def _restore() -> None:
+    global _users  # noqa: PLW0603  # there is one sys.stdout in a process
+    _users -= 1
+    for name in _STREAMS:
+        stream = getattr(sys, name)
+        if not _users and isinstance(stream, RoutedStream):
+            setattr(sys, name, stream.original)

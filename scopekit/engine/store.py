@@ -35,7 +35,8 @@ class Store:
     def __init__(self, worker: WorkerId, topology: Topology) -> None:
         self._worker = worker
         self._entries: dict[int, _Entry] = {}
-        self._lock = threading.Lock()
+        # Reentrant: a value that is replaced may hold handles, whose end comes back here.
+        self._lock = threading.RLock()
         self.topology = topology
 
     def put(self, chunk: int, value: Any, scope: Scope, processor: Processor) -> StoredChunk:

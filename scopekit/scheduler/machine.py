@@ -512,6 +512,7 @@ class Scheduler:
         if chunk is None:
             return
         chunk.state = "failed"
+        chunk.failure = event.failure
         waiters, chunk.waiters = chunk.waiters, []
         for task in waiters:
             if self.tasks[task].state == "waiting":

@@ -152,7 +152,7 @@ class PeerClient:
 
         self._keys = keys
         self._context = zmq.Context()
-        self._sockets: dict[str, Any] = {}
+        self._sockets: dict[str, _Line] = {}
         self._locks: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
         self._requests = itertools.count(1)
@@ -174,6 +174,7 @@ class PeerClient:
             ScopeViolationError: this process lies outside a chunk's scope.
             ChunkLostError: the peer does not hold a chunk.
             TimeoutError: no answer came in time.
+            ConnectionError: the peer is gone.
         """
         with self._lock:
             lock = self._locks.setdefault(address.endpoint, threading.Lock())
@@ -185,39 +186,84 @@ class PeerClient:
     ) -> list[tuple[StoredChunk, bytes]]:
         socket = self._socket(address)
         number = _ID.pack(next(self._requests))
-        socket.send_multipart([number, b"".join(map(_ID.pack, chunks))])
+        socket.send([number, b"".join(map(_ID.pack, chunks))])
         until = time.monotonic() + timeout
-        while True:
-            left = until - time.monotonic()
-            if left <= 0 or not socket.poll(int(left * 1000) + 1):
-                self._forget(address)
-                raise TimeoutError(f"{address.endpoint} gave no answer within {timeout:g} s")
-            frames = socket.recv_multipart()
-            # An answer to a request that was given up may still come in.
-            if frames[0] == number:
-                return _read_answer(frames[1:])
+        try:
+            while True:
+                socket.wait(until)
+                frames = socket.receive()
+                # An answer to a request that was given up may still come in.
+                if frames[0] == number:
+                    return _read_answer(frames[1:])
+        except (TimeoutError, ConnectionError):
+            del self._sockets[address.endpoint]
+            socket.close()
+            raise
 
-    def _socket(self, address: PeerAddress) -> Any:
-        import zmq  # noqa: PLC0415
-
+    def _socket(self, address: PeerAddress) -> _Line:
         if address.endpoint not in self._sockets:
-            socket = self._context.socket(zmq.DEALER)
-            socket.curve_publickey, socket.curve_secretkey = self._keys
-            socket.curve_serverkey = address.public_key
-            socket.linger = 0
-            socket.connect(address.endpoint)
-            self._sockets[address.endpoint] = socket
+            self._sockets[address.endpoint] = _Line(self._context, self._keys, address)
         return self._sockets[address.endpoint]
-
-    def _forget(self, address: PeerAddress) -> None:
-        self._sockets.pop(address.endpoint).close(0)
 
     def close(self) -> None:
         """Closes the sockets."""
-        for socket in self._sockets.values():
-            socket.close(0)
+        for line in self._sockets.values():
+            line.close()
         self._sockets.clear()
         self._context.destroy(0)
+
+
+class _Line:
+    """The socket to one peer, which notices when nobody is at the other end.
+
+    ZeroMQ goes on dialling a process that is gone, without a word; its monitor says so.
+    """
+
+    def __init__(self, context: Any, keys: KeyPair, address: PeerAddress) -> None:
+        import zmq  # noqa: PLC0415  # loaded with the first session
+
+        self._endpoint = address.endpoint
+        self._socket = context.socket(zmq.DEALER)
+        self._socket.curve_publickey, self._socket.curve_secretkey = keys
+        self._socket.curve_serverkey = address.public_key
+        self._socket.linger = 0
+        self._monitor = self._socket.get_monitor_socket(
+            zmq.EVENT_DISCONNECTED | zmq.EVENT_CONNECT_RETRIED | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+        )
+        self._poller = zmq.Poller()
+        self._poller.register(self._socket, zmq.POLLIN)
+        self._poller.register(self._monitor, zmq.POLLIN)
+        self._socket.connect(address.endpoint)
+
+    def send(self, frames: Sequence[bytes]) -> None:
+        self._socket.send_multipart(frames)
+
+    def receive(self) -> list[bytes]:
+        frames: list[bytes] = self._socket.recv_multipart()
+        return frames
+
+    def wait(self, until: float) -> None:
+        """Waits for an answer.
+
+        Raises:
+            TimeoutError: none came in time.
+            ConnectionError: nobody is there who could give one.
+        """
+        while True:
+            left = until - time.monotonic()
+            ready = dict(self._poller.poll(max(0, int(left * 1000) + 1))) if left > 0 else {}
+            # What was said before the connection broke counts.
+            if self._socket in ready:
+                return
+            if self._monitor in ready:
+                raise ConnectionError(f"{self._endpoint} is gone, or does not know this process")
+            if not ready:
+                raise TimeoutError(f"{self._endpoint} gave no answer in time")
+
+    def close(self) -> None:
+        self._socket.disable_monitor()
+        self._monitor.close(0)
+        self._socket.close(0)
 
 
 def _read_answer(frames: Sequence[bytes]) -> list[tuple[StoredChunk, bytes]]:
