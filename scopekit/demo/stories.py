@@ -107,8 +107,7 @@ def _brightness_here(source: str, count: int) -> list[float]:
 
 
 def _rounded(means: list[float]) -> list[float]:
-    # Reads of one handle that wait together may swap.
-    return sorted(round(mean, 1) for mean in means)
+    return [round(mean, 1) for mean in means]
 
 
 def camera(session: sk.Session, folder: Path, device: int | None = None) -> StoryResult:
@@ -124,18 +123,17 @@ def camera(session: sk.Session, folder: Path, device: int | None = None) -> Stor
     opening = session.options(name="open camera", scope=sk.ProcessScope(_CAMERA_WORKER))
     opened = opening.spawn(open_camera, source)
     teller.made("open the camera", opened, _CAMERA_WORKER)
-    reads = [
-        session.options(name=f"read frame {index}").spawn(read_frame, opened)
-        for index in range(1, _FRAMES + 1)
-    ]
+    reads: list[sk.Task] = []
+    # One after another: OpenCV breaks when two threads read from one handle at once.
+    for index in range(1, _FRAMES + 1):
+        reads.append(session.options(name=f"read frame {index}").spawn(read_frame, opened))
+        teller.ran(f"read frame {index}", reads[-1], _CAMERA_WORKER)
     # A frame is only numbers: it may leave, to wherever there is room, or by wish.
     wishes = [None, sk.NodeScope("a")]
     measures = [
         session.options(name=f"measure {index}", scope=wishes[index % 2]).spawn(brightness, read)
         for index, read in enumerate(reads, 1)
     ]
-    for index, read in enumerate(reads, 1):
-        teller.ran(f"read frame {index}", read, _CAMERA_WORKER)
     means = [
         teller.ran(f"measure frame {index}", task, *(_NODE_A if index % 2 else _ENGINES))
         for index, task in enumerate(measures, 1)

@@ -86,6 +86,7 @@ def test_the_command_line_loads_nothing_heavy():
     heavy = ("cv2", "numpy", "matplotlib", "ipyparallel", "IPython", "zmq", "networkx")
     script = f"import sys, scopekit.cli; print([m for m in {heavy} if m in sys.modules])"
 
-    answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    command = [sys.executable, "-c", script]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True)
 
     assert answer.stdout == "[]\n"
