@@ -161,13 +161,17 @@ def _positive_words(reading: Reading) -> str:
     node = reading.surprising_node
     if node is not None:
         said.append(f"node {node}")
+    placed = bool(said)
     for taint in reading.taints:
         match taint:
             case "default":
                 said.append("default")
+            case Kind(name=name) if reading.index is not None:
+                said.append(f"{name} {reading.index}")
+            case Kind(name=name) if placed:
+                said = [f"the {name}{_plural(name)} of {', '.join(said)}"]
             case Kind(name=name):
-                index = "" if reading.index is None else f" {reading.index}"
-                said.append(f"{name}{index or _plural(name)}")
+                said.append(f"{name}{_plural(name)}")
             case ("label", text):
                 said.append(f"label {text}")
     return ", ".join(said) or "any"

@@ -35,7 +35,7 @@ READINGS = [
     (
         ProcessorTypeScope(CudaProc, ProcessScope(0)),
         "ProcessorTypeScope(CudaProc, ProcessScope(0))",
-        "worker 0, cuda processors",
+        "the cuda processors of worker 0",
     ),
     (scope(thread=1), "scope(thread=1)", "thread 1"),
     (
