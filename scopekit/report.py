@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scopekit.encoding import GLYPHS, INVALID, STATES, Encoding, state_style, text_on
-from scopekit.plots import _graph, plot_dag, plot_timeline
+from scopekit.plots import plot_dag, plot_timeline
+from scopekit.plots.scene import graph_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -57,7 +58,7 @@ def write_report(
 
 def report_html(source: Any, *, title: str = "", stories: Iterable[Story] = ()) -> str:
     """Returns the report of a session as a whole HTML page."""
-    graph = _graph(source)
+    graph = graph_of(source)
     encoding = Encoding(graph.graph["topology"])
     heading = title or f"Session {graph.graph.get('session') or ''}".strip()
     parts = [

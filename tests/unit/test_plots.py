@@ -9,7 +9,9 @@ import pytest
 
 from scopekit.encoding import PALETTE
 from scopekit.places import Process, Topology
-from scopekit.plots import _shortened, _ticks, _width, plot_dag, plot_timeline
+from scopekit.plots import plot_dag, plot_timeline
+from scopekit.plots.timeline import ticks as time_ticks
+from scopekit.plots.words import shortened, width_of
 from scopekit.scopes import (
     AnyScope,
     CudaProc,
@@ -317,7 +319,7 @@ def test_a_running_bar_reaches_to_the_end():
     ],
 )
 def test_ticks_are_round_and_end_within_the_span(span, first, last):
-    ticks = list(_ticks(span))
+    ticks = list(time_ticks(span))
 
     assert (ticks[0][1], ticks[-1][1]) == (first, last)
     assert ticks[-1][0] <= span * 1.001
@@ -325,10 +327,10 @@ def test_ticks_are_round_and_end_within_the_span(span, first, last):
 
 
 def test_a_long_name_keeps_the_number_that_tells_it_apart():
-    short = _shortened("a_function_with_a_long_name-17", 10, 80)
+    short = shortened("a_function_with_a_long_name-17", 10, 80)
 
     assert short.endswith("…-17")
-    assert _width(short, 10) <= 80
+    assert width_of(short, 10) <= 80
 
 
 def test_a_long_chain_is_broken_into_lines_and_keeps_its_names():
