@@ -23,7 +23,12 @@ if TYPE_CHECKING:
     from scopekit.wire.cluster import ClusterLink
     from scopekit.wire.peers import KeyPair
 
-__all__ = ("NodeNames", "Roster")
+__all__ = ("NodeNames", "Roster", "check_card")
+
+# An engine that is not ours lives on when this process dies: after so many seconds
+# without a word it frees what it held for us.
+_LEASE = 600.0
+_BEATS = 10
 
 
 class NodeNames:
@@ -71,6 +76,7 @@ class Roster:
         self._names = names
         self._changes: deque[tuple[int, ...]] = deque()
         self._wire = ViewWire(link, session, driver.take_reports, driver.wake)
+        self._beat = time.monotonic()
         self._stop_watching: Callable[[], None] = lambda: None
 
     def open(self) -> None:
@@ -92,6 +98,10 @@ class Roster:
         self._driver.wake()
 
     def _follow(self) -> None:
+        if time.monotonic() - self._beat > _LEASE / _BEATS:
+            self._beat = time.monotonic()
+            for worker, wire in list(self._driver.wires.items()):
+                wire.send(worker, msg.Beat())
         while self._changes:
             self._compare(self._changes.popleft())
 
@@ -138,6 +148,7 @@ class Roster:
             report_header=self._wire.report_header,
             client_key=self._keys[0],
             controller=self._link.controller_host,
+            lease=None if shared else _LEASE,
             directory=_working_directory() if shared else None,
             path=tuple(entry for entry in sys.path if entry) if shared else (),
         )

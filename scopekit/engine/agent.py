@@ -98,6 +98,7 @@ class Agent:
             msg.Run: self._on_run,
             msg.Put: self._on_put,
             msg.Drop: self._on_drop,
+            msg.Beat: lambda _: None,
         }
 
     @property

@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 from scopekit.engine.agent import Agent, chunk_facts
@@ -51,8 +52,24 @@ class _Home:
         interface = local_address(config.controller)
         self.server = PeerServer(self._keys, interface, self.agent.give)
         self._restore_output = route_output()
+        self._timer: asyncio.TimerHandle | None = None
+        self._session = config.session
+        self._lease = config.lease
+        self._heard = time.monotonic()
+        self._loop = asyncio.get_running_loop()
+        self._watch_lease()
+
+    def _watch_lease(self) -> None:
+        """Ends the agent of a client that is gone: its engine may serve others for long."""
+        if self._lease is None:
+            return
+        if time.monotonic() - self._heard > self._lease:
+            close_agent(self._session)
+        else:
+            self._timer = self._loop.call_later(self._lease / 4, self._watch_lease)
 
     def receive(self, orders: Sequence[msg.Order]) -> None:
+        self._heard = time.monotonic()
         self.agent.receive(orders)
         if any(isinstance(order, msg.TopologyChanged) for order in orders):
             self.server.allow(self._allowed(self.agent.addresses))
@@ -76,6 +93,8 @@ class _Home:
             ) from None
 
     def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
         self._restore_output()
         self.agent.close()
         self.server.close()

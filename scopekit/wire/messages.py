@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = (
     "AgentCard",
     "AgentConfig",
+    "Beat",
     "ChunkPut",
     "Drop",
     "Finished",
@@ -54,6 +55,8 @@ class AgentConfig:
         report_header: the message header under which reports are published.
         client_key: the public key of the client, allowed to ask for chunks.
         controller: the host of ipyparallel's controller, which engines and client reach.
+        lease: seconds without an order after which the client counts as gone, None if
+            something else sees to that.
         directory: the working directory to share with the client, or None.
         path: entries to add to the module search path.
     """
@@ -64,6 +67,7 @@ class AgentConfig:
     report_header: Mapping[str, object]
     client_key: bytes
     controller: str
+    lease: float | None = None
     directory: str | None = None
     path: tuple[str, ...] = ()
 
@@ -139,7 +143,12 @@ class Drop:
     chunks: tuple[int, ...]
 
 
-Order = TopologyChanged | Run | Put | Drop
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """The client is still there."""
+
+
+Order = TopologyChanged | Run | Put | Drop | Beat
 
 # -- reports ------------------------------------------------------------------------
 
