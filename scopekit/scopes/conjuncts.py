@@ -9,7 +9,8 @@ worker of node b".
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from itertools import islice
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from scopekit.scopes.form import (
     DEFAULT,
@@ -20,6 +21,7 @@ from scopekit.scopes.form import (
     Literal,
     Split,
     Value,
+    Variable,
     all_of,
     any_of,
     chain,
@@ -53,14 +55,23 @@ class Conjunct:
         excluded = (negate(conjunction(literals)) for literals in self.lacks)
         return all_of((conjunction(self.has), *excluded))
 
-    def with_value(self, variable: object, value: Value) -> Conjunct:
+    def with_value(self, variable: Variable, value: Value) -> Conjunct:
         """Return the same part within one case of a decision."""
-        return Conjunct(((variable, value), *self.has), self.lacks)  # type: ignore[arg-type]
+        return Conjunct(((variable, value), *self.has), self.lacks)
 
 
 def conjuncts(form: Form) -> Iterator[Conjunct]:
     """Return the parts of a scope, in an order that depends on its meaning alone."""
-    return map(_with_default_named, _parts(form, None))
+    return map(_with_default_named, _parts(form, None, None))
+
+
+def only_conjunct(form: Form) -> Conjunct | None:
+    """Return the one part of a scope, or None if it has none or several."""
+    parts = list(islice(_parts(form, None, _SEVERAL), _SEVERAL))
+    return _with_default_named(parts[0]) if len(parts) == 1 else None
+
+
+_SEVERAL: Final = 2
 
 
 def _with_default_named(part: Conjunct) -> Conjunct:
@@ -74,17 +85,23 @@ def _with_default_named(part: Conjunct) -> Conjunct:
     return part
 
 
-def _parts(form: Form, kind: Kind | None) -> Iterator[Conjunct]:
+def _parts(form: Form, kind: Kind | None, limit: int | None) -> Iterator[Conjunct]:
+    # Given a limit, the parts are right only if they are fewer; whoever asks
+    # only whether there is one part need not pay for a thousand.
     if isinstance(form, bool):
         if form:
             yield Conjunct()
         return
+    general = list(islice(_parts(form.other, kind, limit), limit))
+    if len(general) == limit:
+        yield from general
+        return
     covered: dict[Value, list[Form]] = {}
-    general = [_outside_cases(part, form, kind, covered) for part in _parts(form.other, kind)]
+    general = [_outside_cases(part, form, kind, covered) for part in general]
     for value, case in form.cases:
         inner = value if isinstance(value, Kind) else kind
         already = any_of(covered.get(value, ()))
-        for part in _parts(case, inner):
+        for part in _parts(case, inner, limit):
             if already is False or not covers(already, _beneath(part, inner)):
                 yield part.with_value(form.variable, value)
     yield from general
@@ -106,35 +123,61 @@ def _outside_cases(
     lacks = list(part.lacks)
     for value, case in form.cases:
         here = cofactor(whole, form.variable, value)
-        kept = all_of((here, case))
-        prefix = _prefix(form.variable, value, kind)
-        if kept == here:
-            covered.setdefault(value, []).append(here)
-            continue
-        gap = None if kept is False else _only_gap(here, case, value, kind)
-        if gap is None:
-            lacks.append(prefix)
+        gaps = _gaps(here, case)
+        if gaps is None:
+            lacks.append(_prefix(form.variable, value, kind))
         else:
-            lacks.append((*prefix, *gap))
-            covered.setdefault(value, []).append(kept)
+            prefix = _prefix(form.variable, value, kind)
+            lacks.extend((*prefix, *gap) for gap in gaps)
+            covered.setdefault(value, []).append(all_of((here, case)))
     return Conjunct(part.has, tuple(lacks))
 
 
-def _prefix(variable: object, value: Value, kind: Kind | None) -> Literals:
-    literal: Literal = (variable, value)  # type: ignore[assignment]
+def _prefix(variable: Variable, value: Value, kind: Kind | None) -> Literals:
+    literal: Literal = (variable, value)
     if variable == INDEX and kind is not None:
         return ((KIND, kind), literal)
     return (literal,)
 
 
-def _only_gap(here: Form, case: Form, value: Value, kind: Kind | None) -> Literals | None:
-    # What the case lacks of the part, where one combination of values says it.
-    inner = value if isinstance(value, Kind) else kind
-    gaps = [
-        gap
-        for gap in _parts(negate(case), inner)
-        if all_of((_beneath(gap, inner), here)) is not False
-    ]
-    if len(gaps) == 1 and not gaps[0].lacks:
-        return gaps[0].has
-    return None
+def _gaps(here: Form, case: Form) -> list[Literals] | None:
+    # What the case lacks of the part, where a few combinations of values say
+    # it. None where they do not, or where it lacks all.
+    missing = all_of((here, negate(case)))
+    if missing is False:
+        return []
+    if missing == here:
+        return None
+    chains = list(islice(_chains(missing), _FEW + 1))
+    if len(chains) > _FEW:
+        return None
+    gaps = [_shortest(gap, here, missing) for gap in chains]
+    said = any_of(chain(gap) for gap in gaps)
+    return gaps if gaps and all_of((here, said)) == missing else None
+
+
+_FEW: Final = 4
+
+
+def _chains(form: Form) -> Iterator[Literals]:
+    # Combinations of values that may make up the form. Where it holds for
+    # `other` values its cases are taken for what `here` leaves out anyway; the
+    # caller looks whether that was so.
+    if isinstance(form, bool):
+        if form:
+            yield ()
+    elif form.other is not False:
+        yield from _chains(form.other)
+    else:
+        for value, case in form.cases:
+            for rest in _chains(case):
+                yield ((form.variable, value), *rest)
+
+
+def _shortest(gap: Literals, here: Form, missing: Form) -> Literals:
+    # A kind is not left out before its index is.
+    for literal in reversed(gap):
+        rest = tuple(kept for kept in gap if kept != literal)
+        if covers(missing, all_of((here, chain(rest)))):
+            gap = rest
+    return gap

@@ -6,12 +6,12 @@ with itself is a ProcessScope.
 
 from __future__ import annotations
 
-from itertools import combinations, islice
+from itertools import combinations
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias, cast
 
 from scopekit.errors import ScopeError
 from scopekit.scopes import ambient, text
-from scopekit.scopes.conjuncts import Conjunct, conjuncts
+from scopekit.scopes.conjuncts import Conjunct, conjuncts, only_conjunct
 from scopekit.scopes.form import (
     DEFAULT,
     INDEX,
@@ -566,18 +566,17 @@ def from_form(form: Form) -> Scope:
 
 
 def _kind_of(form: Form) -> type[Scope]:
-    parts = list(islice(conjuncts(form), 2))
-    if len(parts) > 1:
+    part = only_conjunct(form)
+    if part is None:
         return UnionScope
-    has = dict(parts[0].has)
-    reading = text.Reading(parts[0].has)
-    if parts[0].lacks or reading.taints:
+    reading = text.Reading(part.has)
+    if part.lacks or reading.taints:
         return TaintScope
     if reading.processor is not None:
         return ExactScope
-    if WORKER in has:
+    if reading.worker is not None:
         return ProcessScope
-    return NodeScope if NODE in has else AnyScope
+    return AnyScope if reading.node is None else NodeScope
 
 
 def _invalid(operands: tuple[Operand, ...]) -> InvalidScope:
