@@ -1,0 +1,58 @@
+"""Sessions on real engines, one of each kind for a module."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+import scopekit as sk
+
+
+@pytest.fixture(scope="module")
+def session(own_folders):
+    """Four engines with two threads each: 0 and 1 on node a, 2 and 3 on node b."""
+    with sk.start(nodes={"a": 2, "b": 2}, threads=2) as session:
+        start_lazy_threads(session)
+        yield session
+
+
+@pytest.fixture(scope="module")
+def plain(own_folders):
+    """Two engines with a single thread each, on the node that they really are on."""
+    with sk.start(2) as session:
+        start_lazy_threads(session)
+        yield session
+
+
+def start_lazy_threads(session):
+    """Start what a session starts when first needed, so that no test seems to leave it."""
+    called = threading.Event()
+    task = session.options(single="client").spawn(int)
+    task.add_done_callback(lambda _: called.set())
+    task.result(30)
+    gate = threading.Event()
+    late = session.options(single="client").spawn(_later)
+    late.add_done_callback(lambda _: gate.set())
+    late.result(30)
+    assert called.wait(30)
+    assert gate.wait(30)
+
+
+def _later():
+    time.sleep(0.05)
+
+
+@pytest.fixture
+def until():
+    """Wait for a condition to come true; fail where it does not in time."""
+
+    def wait(condition, what, limit=20):
+        deadline = time.monotonic() + limit
+        while not (value := condition()):
+            assert time.monotonic() < deadline, f"{what}: not within {limit} s"
+            time.sleep(0.01)
+        return value
+
+    return wait
