@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ("run_cell", "spawned_cell")
+__all__ = ("remember_source", "run_cell", "spawned_cell")
 
 # No identifier, so that no cell can touch it.
 _RESULT = "<result>"
@@ -68,10 +68,15 @@ def run_cell(
     return (namespace.pop(_RESULT), *(namespace[name] for name in outputs))
 
 
-def _compiled(source: str, filename: str) -> Any:
+def remember_source(source: str, filename: str) -> None:
+    """Lets tracebacks show the lines of a cell."""
     lines = source.splitlines(keepends=True)
     # Without a time, linecache takes it for the source of a loader and keeps it.
     linecache.cache[filename] = (len(source), None, lines, filename)
+
+
+def _compiled(source: str, filename: str) -> Any:
+    remember_source(source, filename)
     flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
     tree = compile(source, filename, "exec", flags | ast.PyCF_ONLY_AST, dont_inherit=True)
     if tree.body and isinstance(last := tree.body[-1], ast.Expr):

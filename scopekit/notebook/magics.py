@@ -1,0 +1,680 @@
+"""The magics: cells of a notebook that become tasks."""
+
+from __future__ import annotations
+
+import difflib
+import html
+import re
+import sys
+import threading
+import uuid
+from collections import deque
+from concurrent.futures import Future
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.error import UsageError
+from IPython.core.magic import no_var_expand
+
+from scopekit.api import fetch, start
+from scopekit.encoding import Encoding, state_style
+from scopekit.engine.cell import remember_source, spawned_cell
+from scopekit.errors import SchedulingError, ScopeError, ScopekitError, ScopeViolationError
+from scopekit.handles import Chunk, Task
+from scopekit.notebook.cells import CellNames, OptionTextError, analyse, split_options
+from scopekit.notebook.displays import swatch_html, task_text
+from scopekit.options import Options, get_options
+from scopekit.scopes import AnyScope, DefaultScope, NodeScope, ProcessScope
+from scopekit.scopes import scope as make_scope
+from scopekit.session import Session, innermost_session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from scopekit.explanation import Explanation
+    from scopekit.scopes import Scope
+
+__all__ = ("register", "unregister")
+
+_KEPT = 1_000_000
+_SHOWN_BYTES = 10_000_000
+_REPAINT = 0.1
+_BYTES_A_SECOND = 1_000_000
+_FIRST_LOOK, _LAST_LOOK = 0.2, 2.0
+_ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
+_OVERWRITTEN = re.compile(r"[^\n]*\r(?=[^\n\r])")
+
+
+def register(shell: Any) -> None:
+    """Adds the magics to a shell."""
+    unregister(shell)
+    magics = _Magics(shell)
+    magics.desk.watch()
+    for kind, name, function in magics.table():
+        shell.register_magic_function(function, kind, name)
+
+
+def unregister(shell: Any) -> None:
+    """Takes the magics out again, unless somebody else has replaced them."""
+    owners: set[_Magics] = set()
+    for known in shell.magics_manager.magics.values():
+        for name, function in list(known.items()):
+            owner = getattr(function, "__self__", None)
+            if isinstance(owner, _Magics):
+                owners.add(owner)
+                del known[name]
+    for owner in owners:
+        owner.desk.unwatch()
+
+
+# -- what scopes are called in options ----------------------------------------------------
+
+
+def _worker(*ids: Any, **more: Any) -> Scope:
+    return make_scope(worker=_one_or_all(ids), **more)
+
+
+def _node(*names: Any, **more: Any) -> Scope:
+    return make_scope(node=_one_or_all(names), **more)
+
+
+def _thread(*numbers: Any, **more: Any) -> Scope:
+    return make_scope(thread=_one_or_all(numbers), **more)
+
+
+def _one_or_all(values: tuple[Any, ...]) -> Any:
+    return values[0] if len(values) == 1 else list(values) or "all"
+
+
+_WORDS: dict[str, Any] = {
+    "worker": _worker,
+    "node": _node,
+    "thread": _thread,
+    "any": AnyScope(),
+    "default": DefaultScope(),
+}
+
+
+class _Magics:
+    """The magics of one shell."""
+
+    def __init__(self, shell: Any) -> None:
+        self._shell = shell
+        self.desk = _Desk(shell)
+        self._last: Task | Explanation | None = None
+
+    def table(self) -> list[tuple[str, str, Callable[..., Any]]]:
+        """Returns kind, name and function of each magic."""
+        line = {
+            "spawn": self.spawn,
+            "fetch": self.fetch,
+            "why": self.why,
+            "scopes": self.scopes,
+            "dag": self.dag,
+            "timeline": self.timeline,
+            "scopekit": self.scopekit,
+        }
+        found: list[tuple[str, str, Callable[..., Any]]] = [
+            ("line", name, function) for name, function in line.items()
+        ]
+        return [("cell", "spawn", self.spawn), *found]
+
+    # -- spawning -----------------------------------------------------------------
+
+    def spawn(self, line: str, cell: str | None = None) -> None:
+        """Run the cell as one task on an engine; the notebook goes on at once.
+
+        ::
+
+            %%spawn scope=worker(2) result_scope=worker(2) name='open camera'
+            cam = open_camera(path)
+
+            %spawn frame = read(cam)
+
+        Options, each a Python expression, in any order::
+
+            scope=          where the task may run
+            compute_scope=  the same, and wins over scope=
+            result_scope=   where its results are valid; it runs inside of that, too
+            single=         the one worker on which to run
+            name=           what graphs and messages call it
+            wait_for=       seconds to wait for a processor that does not exist yet
+            idempotent=     False if it may not be started again after its worker died
+
+        Scopes are written worker(2), worker(1, thread=0), worker(0, 1), node("a"),
+        thread(0), any, default, or with the notebook's own names; & and | join them.
+
+        Names that the cell reads: a handle (a Task or Chunk) is a dependency, whose value
+        the cell sees; another variable of the notebook is sent along by value; a name
+        that the notebook does not know is looked up on the engine, so what
+        ``%px import numpy as np`` made is there.
+
+        Names that the cell assigns become handles in the notebook at once. What it
+        prints, the value of its last expression, or its error appear below the cell when
+        they arrive. The value is brought here only where its scope allows.
+
+        ``%why name`` tells why a task runs where it runs, ``%fetch name`` brings a value.
+        """
+        magic = "%spawn" if cell is None else "%%spawn"
+        source = self._python(line if cell is None else cell)
+        if not source.strip():
+            raise UsageError(f"{magic}: there is nothing to run")
+        # A line is all code; options need a cell.
+        given = self._options("" if cell is None else line, magic)
+        number = _number(self._shell)
+        filename = f"<cell {number}>"
+        remember_source(source, filename)
+        try:
+            names = analyse(source, filename=filename, notebook=self._known())
+        except SyntaxError as error:
+            raise _CellSyntaxError(self._shell, error) from None
+        if given.name is None and get_options("name", None) is None:
+            given = replace(given, name=f"cell {number}")
+        call = (source, filename, names.assigns)
+        task, board = self._submit(given, call, names, number)
+        self._last = task
+        self._shell.user_ns.update(task.outputs)
+        board.show(task)
+        task.add_done_callback(board.finish)
+
+    def _submit(
+        self, given: Options, call: tuple[Any, ...], names: CellNames, number: int
+    ) -> tuple[Task, _Board]:
+        session = self._session()
+        known = self._known()
+        inputs = {name: known[name] for name in names.reads if name in known}
+        board = self.desk.board(session, shows=names.shows)
+        try:
+            task = session.submit(
+                given,
+                spawned_cell,
+                call,
+                inputs,
+                outputs=names.assigns,
+                cell=number,
+                sink=board.write,
+            )
+        except ScopekitError as error:
+            if isinstance(error, SchedulingError):
+                self._last = error.explanation
+            raise _shortened(error) from None
+        return task, board
+
+    def _python(self, cell: str) -> str:
+        """Turns what only IPython knows, such as ``!ls``, into Python."""
+        text: str = self._shell.input_transformer_manager.transform_cell(cell)
+        return text
+
+    def _known(self) -> Mapping[str, Any]:
+        """Returns the notebook's variables, without those that IPython put there."""
+        hidden = self._shell.user_ns_hidden
+        missing = object()
+        return {
+            name: value
+            for name, value in self._shell.user_ns.items()
+            if hidden.get(name, missing) is not value
+        }
+
+    def _session(self) -> Session:
+        session = innermost_session()
+        if session is not None:
+            return session
+        try:
+            session = start()
+        except ScopekitError as error:
+            raise _shortened(error) from None
+        _say(f"scopekit started {len(session.workers)} workers; %scopekit stop ends them")
+        return session
+
+    def _running_session(self) -> Session:
+        session = innermost_session()
+        if session is None:
+            raise UsageError("there is no session; %scopekit start starts one")
+        return session
+
+    # -- options --------------------------------------------------------------------
+
+    def _options(self, line: str, magic: str) -> Options:
+        try:
+            texts = split_options(line)
+            known = {option.name for option in fields(Options)}
+            unknown: dict[str, Any] = dict.fromkeys(name for name in texts if name not in known)
+            Options.checked(unknown, magic)
+            values = {name: self._value(name, text) for name, text in texts.items()}
+            return Options.checked(values, magic)
+        except OptionTextError as error:
+            raise UsageError(f"{magic}: {error}") from None
+        except ScopeError as error:
+            text = str(error)
+            raise UsageError(text if text.startswith(magic) else f"{magic}: {text}") from None
+
+    def _value(self, name: str, text: str) -> Any:
+        namespace = {**self._shell.user_ns, **_WORDS}
+        try:
+            return eval(text, namespace)  # noqa: S307  # an option is an expression of the user's
+        except Exception as error:  # noqa: BLE001  # an expression may raise anything
+            cause = _cause(error, namespace)
+        label = f"{name} {text}" if name.startswith("%") else f"{name}={text}"
+        raise UsageError(f"{label}: {cause}")
+
+    def _read(self, text: str, magic: str, *, handle: bool = False) -> Any:
+        """Evaluates what stands behind a line magic; the last task if that is nothing."""
+        if not text.strip():
+            if self._last is None:
+                raise UsageError(f"{magic} wants a name; nothing was spawned yet")
+            return self._last
+        value = self._value(magic, text.strip())
+        if handle and not isinstance(value, Task):
+            raise UsageError(f"{magic} {text.strip()}: a {type(value).__name__} is no task")
+        return value
+
+    # -- looking ----------------------------------------------------------------------
+
+    def fetch(self, line: str) -> Any:
+        """Bring a value here: ``%fetch x`` or ``y = %fetch x``."""
+        value = self._read(line, "%fetch")
+        try:
+            return fetch(value)
+        except ScopekitError as error:
+            raise _shortened(error) from None
+
+    def why(self, line: str) -> Any:
+        """Tell why a task runs where it runs, or why not: ``%why x``; the last one if no name."""
+        value = self._read(line, "%why", handle=True)
+        return self.desk.here(value.explain() if isinstance(value, Task) else value)
+
+    def scopes(self, line: str) -> None:
+        """List the scopes of the session: its nodes and its workers."""
+        del line
+        topology = self._running_session().topology
+        table: dict[str, Scope] = {}
+        for process in sorted(topology.processes, key=lambda process: process.node):
+            table[f'node("{process.node}")'] = NodeScope(process.node)
+            table[f"worker({process.worker!r})"] = ProcessScope(process.worker)
+        encoding = Encoding(topology)
+        rows = [
+            (text, topology.mask(s).bit_count(), encoding.scope(s)) for text, s in table.items()
+        ]
+        width = max((len(text) for text, _, _ in rows), default=0)
+        plain = "\n".join(f"{text:<{width}}  {_processors(count)}" for text, count, _ in rows)
+        marked = "".join(
+            f"<tr><td style='text-align:left'>{swatch_html(paint)}"
+            f"<code>{html.escape(text)}</code></td><td>{_processors(count)}</td></tr>"
+            for text, count, paint in rows
+        )
+        self.desk.publish({"text/plain": plain, "text/html": f"<table>{marked}</table>"})
+
+    def dag(self, line: str) -> Any:
+        """Show the task graph of the session."""
+        return self._picture(line, "dag")
+
+    def timeline(self, line: str) -> Any:
+        """Show what ran where and when."""
+        return self._picture(line, "timeline")
+
+    def _picture(self, line: str, kind: str) -> Any:
+        del line
+        from scopekit import plots  # noqa: PLC0415  # loads when first needed
+
+        session = self._running_session()
+        live = getattr(session, kind, None)
+        return live() if live is not None else getattr(plots, f"plot_{kind}")(session)
+
+    def scopekit(self, line: str) -> Any:
+        """Start or stop engines: ``%scopekit start [n]``, ``stop`` or ``status``."""
+        word, _, rest = line.strip().partition(" ")
+        if word == "start":
+            count = self._value("%scopekit start", rest.strip()) if rest.strip() else None
+            try:
+                return start(count)
+            except ScopekitError as error:
+                raise _shortened(error) from None
+        if rest or word not in ("", "status", "stop"):
+            raise UsageError("write %scopekit start [n], %scopekit stop or %scopekit status")
+        session = innermost_session()
+        if session is None:
+            _say("there is no session; %scopekit start starts one")
+        elif word == "stop":
+            session.close()
+            _say(f"session {session.name} is closed")
+        return None if word == "stop" else session
+
+
+class _CellSyntaxError(Exception):
+    """A spawning cell is no Python; looks as it does for any other cell.
+
+    IPython would show a SyntaxError of a magic with all the frames of the magic.
+    """
+
+    def __init__(self, shell: Any, error: SyntaxError) -> None:
+        super().__init__(str(error))
+        self._lines = shell.SyntaxTB.structured_traceback(type(error), error, [])
+
+    def _render_traceback_(self) -> list[str]:
+        return list(self._lines)
+
+
+for _method in (_Magics.spawn, _Magics.fetch, _Magics.why, _Magics.scopekit):
+    no_var_expand(_method)
+
+
+def _number(shell: Any) -> int:
+    """Returns the number of the running cell; the shell may count the next one already."""
+    result = getattr(shell.displayhook, "exec_result", None)
+    number: int | None = getattr(result, "execution_count", None)
+    return shell.execution_count if number is None else number
+
+
+def _cause(error: Exception, namespace: Mapping[str, Any]) -> str:
+    text = str(error) if not isinstance(error, SyntaxError) else f"it is no Python: {error.msg}"
+    if isinstance(error, NameError) and error.name is not None:
+        near = difflib.get_close_matches(error.name, namespace, 1)
+        text += f". Did you mean {near[0]}?" if near else ""
+    known = isinstance(error, (SyntaxError, NameError, ScopekitError))
+    return text if known else f"{type(error).__name__}: {text}"
+
+
+def _processors(count: int) -> str:
+    return f"{count} processor{'' if count == 1 else 's'}"
+
+
+def _say(text: str) -> None:
+    print(text)  # noqa: T201  # this is a user's screen
+
+
+def _shortened(error: ScopekitError) -> ScopekitError:
+    """Makes IPython show an error without the frames of its own and of scopekit."""
+    lines = [f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())]
+    error._render_traceback_ = partial(list, lines)  # type: ignore[attr-defined]
+    return error
+
+
+# -- what happened to a task, in words ----------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """How a task ended.
+
+    Attributes:
+        error: the text of its error.
+        remark: why its value is not shown.
+        value: the value to show, as mime bundle with metadata.
+    """
+
+    error: str = ""
+    remark: str = ""
+    value: tuple[dict[str, Any], dict[str, Any]] | None = None
+
+
+def _end_of(shell: Any, session: Session, task: Task, *, shows: bool) -> _End:
+    if task.cancelled():
+        return _End()
+    # Task's own method also reports a value that must not come here, which is no failure.
+    failure = Future.exception(task)
+    if failure is not None:
+        return _End(error=_error_text(failure))
+    if not shows:
+        return _End()
+    try:
+        return _value_of(shell, session, task)
+    except ScopeViolationError:
+        return _End(remark=f"its value stays on {_scope_of(session, task)}")
+    except Exception as error:  # noqa: BLE001  # a value's type may raise anything
+        return _End(remark=f"its value cannot be shown: {type(error).__name__}: {error}")
+
+
+def _value_of(shell: Any, session: Session, task: Task) -> _End:
+    refusal = task.exception()
+    if refusal is not None:
+        raise refusal
+    chunk: Chunk = session.fetch(task, raw=True)
+    if chunk.type == "NoneType":
+        return _End()
+    if chunk.nbytes > _SHOWN_BYTES:
+        return _End(remark=f"its value, {chunk.nbytes / 1e6:.0f} MB, stays until %fetch brings it")
+    return _End(value=shell.display_formatter.format(task.result()))
+
+
+def _scope_of(session: Session, task: Task) -> str:
+    chunk: Chunk = session.fetch(task, raw=True)
+    return chunk.processor.describe() if chunk.scope == AnyScope() else chunk.scope.describe()
+
+
+def _error_text(error: BaseException) -> str:
+    notes = [_users_frames(note) for note in getattr(error, "__notes__", ())]
+    return "\n".join([f"{type(error).__name__}: {error}", *notes])
+
+
+def _users_frames(text: str) -> str:
+    """Leaves out the frames that come before the cell's own in a formatted traceback."""
+    kept: list[str] = []
+    waiting: list[str] | None = None
+    for line in text.splitlines():
+        if line.lstrip(" |+-").startswith("Traceback (most recent call last):"):
+            kept.append(line)
+            waiting = []
+        elif waiting is None:
+            kept.append(line)
+        elif line.startswith('  File "<cell ') or not line.startswith("  "):
+            # Without a frame of the cell, none of the others says anything to its author.
+            waiting = None
+            kept.append(line)
+    return "\n".join(kept)
+
+
+# -- where it is shown ----------------------------------------------------------------------
+
+
+class _Desk:
+    """Publishes displays of one shell; prints where there are none."""
+
+    def __init__(self, shell: Any) -> None:
+        self.shell = shell
+        self.live = getattr(shell, "kernel", None) is not None
+        self._running = True
+        self._late: dict[str, tuple[dict[str, Any], dict[str, Any] | None]] = {}
+
+    def watch(self) -> None:
+        """Begins to follow which cells run."""
+        self.shell.events.register("pre_run_cell", self._cell_begins)
+        self.shell.events.register("post_run_cell", self._cell_ends)
+
+    def unwatch(self) -> None:
+        """Ends what ``watch`` began."""
+        self.shell.events.unregister("pre_run_cell", self._cell_begins)
+        self.shell.events.unregister("post_run_cell", self._cell_ends)
+
+    def _cell_begins(self, _: Any) -> None:
+        self._running = True
+        # Whoever runs notebooks without a browser hears only what comes while a cell runs.
+        while self._late:
+            display_id, (data, metadata) = self._late.popitem()
+            self.publish(data, metadata, display_id=display_id, update=True)
+
+    def _cell_ends(self, _: Any) -> None:
+        self._running = False
+
+    def publish(
+        self,
+        data: dict[str, Any],
+        metadata: dict[str, Any] | None = None,
+        *,
+        display_id: str | None = None,
+        update: bool = False,
+    ) -> None:
+        """Shows a mime bundle under the running cell, or in the place of an earlier one."""
+        if not self.live:
+            _say(data.get("text/plain", ""))
+            return
+        if update and display_id is not None and not self._running:
+            self._late[display_id] = (data, metadata)
+        transient = {} if display_id is None else {"display_id": display_id}
+        self.shell.display_pub.publish(data, metadata, transient=transient, update=update)
+
+    def here(self, value: Any) -> Any:
+        """Returns a value for the notebook to show; prints it where there is none."""
+        if self.live:
+            return value
+        _say(str(value))
+        return None
+
+    def board(self, session: Session, *, shows: bool) -> _Board:
+        """Returns what will show a task that the running cell spawns."""
+        return (_CellBoard if self.live else _Board)(self, session, shows=shows)
+
+
+class _Board:
+    """Shows a task in a terminal, as it goes; the form without displays."""
+
+    def __init__(self, desk: _Desk, session: Session, *, shows: bool) -> None:
+        self._desk = desk
+        self._session = session
+        self._shows = shows
+
+    def show(self, task: Task) -> None:
+        """Begins to show the task."""
+        _say(task_text(task.facts()))
+
+    def write(self, stream: str, text: str) -> None:
+        """Takes what the task prints."""
+        target = sys.stderr if stream == "stderr" else sys.stdout
+        target.write(text)
+        target.flush()
+
+    def finish(self, task: Future[Any]) -> None:
+        """Shows how the task ended."""
+        assert isinstance(task, Task)
+        end = _end_of(self._desk.shell, self._session, task, shows=self._shows)
+        lines = [task_text(task.facts()), end.remark, end.error]
+        if end.value is not None:
+            lines.append(end.value[0].get("text/plain", ""))
+        self.write("stdout", "".join(f"{line}\n" for line in lines if line))
+
+
+class _CellBoard(_Board):
+    """Shows a task under the cell that spawned it, whichever cell runs meanwhile."""
+
+    def __init__(self, desk: _Desk, session: Session, *, shows: bool) -> None:
+        super().__init__(desk, session, shows=shows)
+        self._ids = uuid.uuid4().hex, uuid.uuid4().hex
+        self._lock = threading.RLock()
+        self._pieces: deque[tuple[str, str]] = deque()
+        self._size = 0
+        self._task: Task | None = None
+        self._end: _End | None = None
+        self._timer: threading.Timer | None = None
+        self._painted = ""
+        self._look = _FIRST_LOOK
+
+    def show(self, task: Task) -> None:
+        """Puts displays under the running cell: one for the task, one for its value."""
+        # The session's lock is never asked for under our own: its thread writes to us.
+        facts = task.facts()
+        with self._lock:
+            self._task = task
+            self._paint(facts, update=False)
+            if self._shows:
+                self._desk.publish({"text/plain": ""}, display_id=self._ids[1])
+            self._paint_in(self._look)
+
+    def write(self, stream: str, text: str) -> None:
+        """Takes what the task prints; the oldest goes when it is more than a megabyte."""
+        with self._lock:
+            self._pieces.append((stream, text[-_KEPT:]))
+            self._size += len(self._pieces[-1][1])
+            while self._size > _KEPT:
+                self._size -= len(self._pieces.popleft()[1])
+            self._paint_in(_REPAINT + self._size / _BYTES_A_SECOND)
+
+    def finish(self, task: Future[Any]) -> None:
+        """Shows how the task ended."""
+        assert isinstance(task, Task)
+        end = _end_of(self._desk.shell, self._session, task, shows=self._shows)
+        facts = task.facts()
+        with self._lock:
+            if self._task is None:
+                return
+            self._task, self._end = None, end
+            if self._timer is not None:
+                self._timer.cancel()
+            self._paint(facts)
+            if end.value is not None:
+                data, metadata = end.value
+                self._desk.publish(data, metadata, display_id=self._ids[1], update=True)
+
+    def _paint_in(self, seconds: float) -> None:
+        """Repaints soon, if no earlier call has seen to that."""
+        if self._task is None:
+            return
+        if self._timer is not None:
+            if self._timer.interval <= seconds:
+                return
+            self._timer.cancel()
+        self._timer = threading.Timer(seconds, self._repaint)
+        self._timer.name = "cell-display"
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _repaint(self) -> None:
+        task = self._task
+        if task is None:
+            return
+        if task.done():
+            # A session that was closed calls nobody back.
+            self.finish(task)
+            return
+        facts = task.facts()
+        with self._lock:
+            self._timer = None
+            if self._task is not None:
+                self._paint(facts)
+                self._look = min(2 * self._look, _LAST_LOOK)
+                self._paint_in(self._look)
+
+    def _paint(self, facts: Mapping[str, Any], *, update: bool = True) -> None:
+        end = self._end or _End()
+        written = self._written()
+        plain = [task_text(facts), *(text for _, text in written), end.remark, end.error]
+        marked = _status_html(facts, end.remark)
+        marked += "".join(_output_html(stream, text) for stream, text in written)
+        if end.error:
+            marked += _output_html("stderr", end.error)
+        if marked == self._painted:
+            return
+        self._painted = marked
+        bundle = {
+            "text/plain": "\n".join(text.rstrip("\n") for text in plain if text),
+            "text/html": marked,
+        }
+        self._desk.publish(bundle, display_id=self._ids[0], update=update)
+
+    def _written(self) -> list[tuple[str, str]]:
+        runs = groupby(self._pieces, key=lambda piece: piece[0])
+        return [(stream, _settled("".join(p for _, p in pieces))) for stream, pieces in runs]
+
+
+def _settled(text: str) -> str:
+    """Leaves out what a terminal would have overwritten or shown as colour."""
+    plain = _ANSI.sub("", text).replace("\r\n", "\n")
+    return _OVERWRITTEN.sub("", plain).rstrip("\r")
+
+
+def _status_html(facts: Mapping[str, Any], remark: str) -> str:
+    dot = (
+        "display:inline-block;width:9px;height:9px;border-radius:5px;margin-right:6px;"
+        f"background:{state_style(facts['state']).colour}"
+    )
+    remark = f"; {remark}" if remark else ""
+    return (
+        f'<div style="opacity:.85"><span style="{dot}"></span>'
+        f"{html.escape(task_text(facts).removeprefix('Task '))}{html.escape(remark)}</div>"
+    )
+
+
+def _output_html(stream: str, text: str) -> str:
+    tint = ";background:rgba(213,64,64,.12)" if stream == "stderr" else ""
+    style = f"margin:0;padding:0 4px;white-space:pre-wrap{tint}"
+    return f'<pre style="{style}">{html.escape(text, quote=False)}</pre>'
