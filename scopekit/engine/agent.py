@@ -168,6 +168,7 @@ class Agent:
                 order.task, results, tuple(replicas), started, time.time()
             )
         except BaseException as error:  # noqa: BLE001  # a task may raise what it likes
+            self._advise(error)
             # The frames of this method and of the runner are no news to users.
             failure = dump_error(error, self._place(order.processor), skip=2)
             report = msg.RunError(order.task, failure, started, time.time())
@@ -177,6 +178,14 @@ class Agent:
             del self._running[order.task]
         self._drop_released()
         self._report(report, lane=self._lanes[order.processor])
+
+    def _advise(self, error: BaseException) -> None:
+        if isinstance(error, ModuleNotFoundError):
+            error.add_note(
+                f"worker {self.worker} cannot import {error.name}. Install it there; or, if it is a"
+                " file of yours, start the engines in its folder, or send it along:"
+                f" cloudpickle.register_pickle_by_value({error.name})."
+            )
 
     def _inputs(self, order: msg.Run) -> tuple[list[Any], list[int]]:
         """Returns the values of a task's inputs, fetching those that are elsewhere."""
