@@ -46,6 +46,7 @@ _MOVE_LATENCY = 1e-3
 _MOVE_BYTES_PER_SECOND = 5e8
 _ATTEMPTS = 3
 _FINISHED_KEPT = 50_000
+_MASKS_KEPT = 4096
 
 
 class Scheduler:
@@ -63,6 +64,7 @@ class Scheduler:
         self._budget = budget
         self._durations = Durations()
         self._loads: dict[Processor, Load] = {}
+        self._loads_by_mask: dict[int, list[Load]] = {}
         self._lines: dict[int, deque[int]] = {}
         self._unmatched: dict[int, None] = {}
         self._finished: deque[int] = deque()
@@ -150,7 +152,7 @@ class Scheduler:
             return explain(
                 spec.name, operands, self.topology, outcome="waiting", waiting_for=missing
             )
-        load, rule = self._best(record, [self._loads[p] for p in self.topology.select(mask)])
+        load, rule = self._best(record, self._loads_of(mask))
         return explain(
             spec.name,
             operands,
@@ -275,13 +277,22 @@ class Scheduler:
             self._place_nowhere(record, operands, at)
             return
         self._unmatched.pop(record.spec.id, None)
-        candidates = [self._loads[p] for p in self.topology.select(record.allowed)]
-        free = [load for load in candidates if load.has_room]
+        free = [load for load in self._loads_of(record.allowed) if load.has_room]
         if free:
             self._send(record, *self._best(record, free))
         else:
             record.state = "queued"
             self._lines.setdefault(record.allowed, deque()).append(record.spec.id)
+
+    def _loads_of(self, mask: int) -> list[Load]:
+        """Returns the loads of the processors of a mask, which most tasks share."""
+        known = self._loads_by_mask.get(mask)
+        if known is None:
+            known = [self._loads[processor] for processor in self.topology.select(mask)]
+            if len(self._loads_by_mask) >= _MASKS_KEPT:
+                self._loads_by_mask.clear()
+            self._loads_by_mask[mask] = known
+        return known
 
     def _place_nowhere(self, record: TaskRecord, operands: Operands, at: float) -> None:
         waits = record.deadline is not None and at < record.deadline
@@ -351,7 +362,7 @@ class Scheduler:
 
     def _serve_line(self, mask: int) -> None:
         line = self._lines[mask]
-        loads = [self._loads[p] for p in self.topology.select(mask)]
+        loads = self._loads_of(mask)
         while line:
             record = self.tasks[line[0]]
             if record.state == "queued" and record.processor is None:
@@ -602,6 +613,7 @@ class Scheduler:
 
     def _rebuild_loads(self) -> None:
         known = self._loads
+        self._loads_by_mask = {}
         self._loads = {
             processor: known.get(processor) or Load(processor, self._durations, self._budget)
             for processor in self.topology.processors
