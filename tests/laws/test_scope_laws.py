@@ -9,7 +9,7 @@ from strategies import RICH_FAMILY, Built, built_scopes, places_of, scopes, topo
 from scopekit import scopes as namespace
 from scopekit.scopes import AnyScope, InvalidScope, Scope, UnionScope, constrain
 
-many = settings(max_examples=150, deadline=None)
+many = settings(max_examples=100, deadline=None)
 ANY = AnyScope()
 NOTHING = InvalidScope()
 
