@@ -246,8 +246,9 @@ class _Walk(ast.NodeVisitor):
             self._reads.setdefault(name)
 
     def _delete(self, name: str) -> None:
-        self._read(name)
         key = f"{self._class}{name}" if self._class else name
+        if key not in self._state.may:
+            self._read(name)
         self._state.must.discard(key)
         self._state.may.discard(key)
 
@@ -562,11 +563,18 @@ def _names_of_function(node: ast.stmt) -> tuple[list[str], list[str]]:
     Python's own table of symbols tells them, for all functions inside as well.
     """
     text = ast.unparse(ast.fix_missing_locations(ast.Module([node], [])))
+    # The table takes what += does for an assignment alone.
+    augmented = {
+        each.target.id
+        for each in ast.walk(node)
+        if isinstance(each, ast.AugAssign) and isinstance(each.target, ast.Name)
+    }
     reads: dict[str, None] = {}
     bound: dict[str, None] = {}
     for table in _tables(symtable.symtable(text, "<function>", "exec").get_children()):
         for symbol in table.get_symbols():
-            if symbol.is_global() and symbol.is_referenced():
+            read = symbol.is_referenced() or symbol.get_name() in augmented
+            if symbol.is_global() and read:
                 reads.setdefault(symbol.get_name())
             if symbol.is_declared_global() and symbol.is_assigned():
                 bound.setdefault(symbol.get_name())
