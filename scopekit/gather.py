@@ -9,38 +9,47 @@ from scopekit.handles import Chunk, Task
 from scopekit.wire.codec import read_handles
 
 if TYPE_CHECKING:
-    from scopekit.session import Session
+    from collections.abc import Callable, Sequence
 
-__all__ = ("gather",)
+__all__ = ("gather", "gather_chunks")
 
 
-def gather(session: Session, x: Any, *, raw: bool, timeout: float | None) -> Any:
+def gather(
+    x: Any, fetch: Callable[[Sequence[int], float | None], list[Any]], timeout: float | None
+) -> Any:
     """Replaces every handle in ``x``, in lists, tuples, dicts and sets, by its value.
 
     Args:
-        session: the session that the handles belong to.
         x: what holds the handles.
-        raw: True for chunks instead of the values of tasks.
-        timeout: seconds to wait at most; None waits without a limit.
+        fetch: brings the values of chunks, given their ids and seconds to wait at most.
+        timeout: seconds to wait at most for all; None waits without a limit.
     """
     until = None if timeout is None else time.monotonic() + timeout
+    found = _settled(x, until)
+    ids = [handle.chunk_id if isinstance(handle, Task) else handle.id for handle in found]
+    values = fetch(ids, _left(until)) if ids else []
+    return _put_in(x, {id(handle): value for handle, value in zip(found, values, strict=True)})
+
+
+def gather_chunks(x: Any, chunk_of: Callable[[Task], Chunk], timeout: float | None) -> Any:
+    """Replaces every task in ``x``, likewise, by the handle to its result."""
+    found = _settled(x, None if timeout is None else time.monotonic() + timeout)
+    chunks = {
+        id(handle): chunk_of(handle) if isinstance(handle, Task) else handle for handle in found
+    }
+    return _put_in(x, chunks)
+
+
+def _settled(x: Any, until: float | None) -> list[Task | Chunk]:
     found = list(read_handles(x))
     for handle in found:
         if isinstance(handle, Task):
             handle._settled(_left(until))
-    if raw:
-        return _put_in(x, {id(h): _as_chunk(session, h) for h in found})
-    ids = [h.chunk_id if isinstance(h, Task) else h.id for h in found]
-    values = session.fetch_values(ids, _left(until)) if ids else []
-    return _put_in(x, {id(h): value for h, value in zip(found, values, strict=True)})
+    return found
 
 
 def _left(until: float | None) -> float | None:
     return None if until is None else max(0.0, until - time.monotonic())
-
-
-def _as_chunk(session: Session, handle: Task | Chunk) -> Chunk:
-    return session.chunk_of(handle) if isinstance(handle, Task) else handle
 
 
 def _put_in(x: Any, values: dict[int, Any]) -> Any:

@@ -19,7 +19,7 @@ from scopekit.engine.output import route_output
 from scopekit.engine.surroundings import Here, task_surroundings
 from scopekit.errors import NoProcessorError, ScopeError, ScopekitError, TaskCancelledError
 from scopekit.fetching import Fetcher
-from scopekit.gather import gather
+from scopekit.gather import gather, gather_chunks
 from scopekit.graph import ChunkRecord, Input, StoredChunk, TaskSpec
 from scopekit.handles import Chunk, Task
 from scopekit.options import Options, block_options, operands
@@ -444,7 +444,9 @@ class Session:
             TimeoutError: not all values were here in time.
             BaseException: what a task raised.
         """
-        return gather(self, x, raw=raw, timeout=timeout)
+        if raw:
+            return gather_chunks(x, self.chunk_of, timeout)
+        return gather(x, self._fetcher.values, timeout)
 
     def chunk_of(self, task: Task) -> Chunk:
         """Returns the handle to the result of a task that is done."""
@@ -460,10 +462,6 @@ class Session:
     def fetch_chunk(self, chunk: Chunk, timeout: float | None) -> Any:
         """Brings the value of a chunk."""
         return self._fetcher.values([chunk.id], timeout)[0]
-
-    def fetch_values(self, chunks: Sequence[int], timeout: float | None) -> list[Any]:
-        """Brings the values of chunks, with one request to each holder."""
-        return self._fetcher.values(chunks, timeout)
 
     def fetch_refusal(self, task: Task) -> ScopekitError | None:
         """Returns why a result may not come here, None if it may."""
