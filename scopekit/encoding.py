@@ -73,10 +73,20 @@ class Theme:
     band: str
     faint: str
     default: str
+    outline: str
+    strokes: tuple[str, ...]
 
 
-LIGHT = Theme("light", "#FFFFFF", "#1B1F24", "#5B636D", "#8A929C", "#F5F6F8", "#E2E5E9", DEFAULT)
-DARK = Theme("dark", "#14171B", "#E8EAED", "#A2AAB4", "#7C8590", "#1C2025", "#31373E", "#343A42")
+LIGHT = Theme(
+    *("light", "#FFFFFF", "#1B1F24", "#5B636D", "#8A929C", "#F5F6F8", "#E2E5E9", DEFAULT),
+    outline=OUTLINE,
+    strokes=tuple(branch[EXACT] for branch in PALETTE),
+)
+DARK = Theme(
+    *("dark", "#14171B", "#E8EAED", "#A2AAB4", "#7C8590", "#1C2025", "#31373E", "#343A42"),
+    outline=NEUTRAL,
+    strokes=tuple(branch[NODE] for branch in PALETTE),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,8 +196,8 @@ class Swatch:
     def stroke(self, theme: Theme = LIGHT) -> str:
         """Gives the border that stands out from the theme's paper."""
         if self.branch is None:
-            return OUTLINE if theme.name == "light" else NEUTRAL
-        return PALETTE[self.branch % len(PALETTE)][EXACT if theme.name == "light" else NODE]
+            return theme.outline
+        return theme.strokes[self.branch % len(theme.strokes)]
 
     @property
     def hatch_colour(self) -> str:

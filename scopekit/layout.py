@@ -56,11 +56,12 @@ class Spot:
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """One lane's share of the rows."""
+    """One lane's share of the rows, in one line of the picture."""
 
     lane: str
     top: float
     height: float
+    line: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -415,8 +416,8 @@ def _routes(
 def wrapped(layout: Layout, lines: int) -> Layout:
     """Breaks a layout that is too wide into lines, the way that text is broken.
 
-    Bands and routes have no meaning across lines, so that this is for layouts of one
-    lane; a route that stays within a line is kept.
+    Every line has all the bands, as every line of a score has all the staves. A route
+    that stays within a line is kept; across lines it has no meaning.
     """
     if lines <= 1 or layout.columns <= 1:
         return layout
@@ -436,7 +437,11 @@ def wrapped(layout: Layout, lines: int) -> Layout:
     lines = ceil(layout.columns / width)
     height = lines * leading - LINE_GAP
     breaks = tuple(line * leading - LINE_GAP / 2 for line in range(1, lines))
-    bands = tuple(Band(band.lane, 0.0, height) for band in layout.bands)
+    bands = tuple(
+        Band(band.lane, band.top + line * leading, band.height, line)
+        for line in range(lines)
+        for band in layout.bands
+    )
     return Layout(spots, bands, routes, width, height, breaks)
 
 

@@ -7,15 +7,14 @@ light or dark preference. No value of any task or chunk is in it.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from html import escape
-from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scopekit.encoding import GLYPHS, INVALID, STATES, Encoding, state_style, text_on
 from scopekit.plots import plot_dag, plot_timeline
+from scopekit.plots.page import PAGE, page_svg, variables
 from scopekit.plots.scene import graph_of
 
 if TYPE_CHECKING:
@@ -88,7 +87,7 @@ def report_html(source: Any, *, title: str = "", stories: Iterable[Story] = ()) 
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
-        f"<title>{escape(heading)}</title><style>{_STYLE}</style></head>"
+        f"<title>{escape(heading)}</title><style>{_colours()}{_STYLE}</style></head>"
         f"<body>{_symbols()}<main>{''.join(parts)}</main></body></html>\n"
     )
 
@@ -148,40 +147,11 @@ def _story(heading: str, paragraph: str, lines: Sequence[str], ok: bool) -> str:
 def _picture(heading: str, note: str, graph: Any, draw: Callable[..., Figure]) -> str:
     if not graph.number_of_nodes():
         return ""
-    pictures = "".join(
-        f'<div class="{theme}-only">{_svg(draw(theme=theme, title=""), f"{heading} {theme}")}</div>'
-        for theme in ("light", "dark")
-    )
+    picture = page_svg(draw(theme=PAGE, title=""), heading)
     return (
         f'<section><h2>{escape(heading)}</h2><p class="note">{escape(note)}</p>'
-        f"<figure>{pictures}</figure></section>"
+        f"<figure>{picture}</figure></section>"
     )
-
-
-def _svg(figure: Figure, name: str) -> str:
-    """Returns a figure as an SVG element that stands in a page among others."""
-    import matplotlib as mpl  # noqa: PLC0415 - it takes half a second to load
-
-    buffer = StringIO()
-    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    # The salt keeps the ids of one picture from those of the next.
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
-        figure.savefig(buffer, format="svg", metadata=nothing)
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
-    text = text.replace("'DejaVu Sans'", "'DejaVu Sans', Verdana, sans-serif")
-    # Ids that matplotlib counts up come again in every picture, and its style is for all.
-    text = re.sub(r'<g id="[^"]*"', "<g", text)
-    text = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", text, flags=re.DOTALL)
-    text = re.sub(r"\n\s*", "\n", text)
-    width = figure.get_size_inches()[0] * figure.dpi
-    head, rest = text.split(">", 1)
-    head = re.sub(r'\s(width|height)="[^"]*"', "", head)
-    look = f"width:100%;max-width:{width:.0f}px;stroke-linejoin:round;stroke-linecap:butt"
-    label = f'role="img" aria-label="{escape(name)}" style="{look}"'
-    return f"{head} {label}>{rest}"
 
 
 def _tasks(graph: Any, encoding: Encoding) -> str:
@@ -306,11 +276,21 @@ def _bytes(count: int | None) -> str:
     return f"{size:.3g} GB"
 
 
+def _colours() -> str:
+    light = f"{_LIGHT}{variables()}"
+    dark = f"{_DARK}{variables(dark=True)}"
+    return f":root{{{light}}}@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}"
+
+
+_LIGHT = (
+    "--paper:#fff;--ink:#1b1f24;--muted:#5b636d;--line:#e2e5e9;--band:#f5f6f8;"
+    "--good:#00795a;--bad:#b34700;"
+)
+_DARK = (
+    "--paper:#14171b;--ink:#e8eaed;--muted:#a2aab4;--line:#31373e;--band:#1c2025;"
+    "--good:#3fd0a5;--bad:#ff9a57;"
+)
 _STYLE = """
-:root{--paper:#fff;--ink:#1b1f24;--muted:#5b636d;--line:#e2e5e9;--band:#f5f6f8;--good:#00795a;
---bad:#b34700}
-@media(prefers-color-scheme:dark){:root{--paper:#14171b;--ink:#e8eaed;--muted:#a2aab4;
---line:#31373e;--band:#1c2025;--good:#3fd0a5;--bad:#ff9a57}}
 *{box-sizing:border-box}
 body{margin:0;background:var(--paper);color:var(--ink);
 font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif}
@@ -330,9 +310,6 @@ article.bad{border-color:var(--bad)}article p{margin:6px 0}
 pre{margin:8px 0 0;white-space:pre-wrap;font:13px/1.5 ui-monospace,"DejaVu Sans Mono",monospace}
 figure{margin:0;border:1px solid var(--line);border-radius:8px;overflow:auto}
 figure svg{display:block;height:auto;margin:0 auto}
-.dark-only{display:none}
-@media(prefers-color-scheme:dark){.light-only{display:none}.dark-only{display:block}}
-@media print{.light-only{display:block}.dark-only{display:none}}
 .scroll{overflow:auto}
 table{border-collapse:collapse;width:100%;font-size:14px}
 th{color:var(--muted);font-weight:600;text-align:left;position:sticky;top:0;

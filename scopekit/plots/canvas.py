@@ -90,8 +90,11 @@ class Canvas:
 
     def add(self, patch: Patch, clip: Patch | None = None) -> Patch:
         """Adds a patch, cut to the shape of another one."""
-        self.ax.add_patch(patch)
-        if clip is not None:
+        # As add_patch, which measures each patch besides: the limits are fixed here.
+        self.ax.add_artist(patch)
+        if clip is None:
+            patch.set_clip_on(False)
+        else:
             patch.set_clip_path(clip)
         return patch
 
@@ -118,6 +121,7 @@ class Canvas:
         from matplotlib.collections import LineCollection
 
         widths = [width * self.points for width in options.pop("linewidths", [1.0])]
+        options.setdefault("clip_on", "clip_path" in options)
         self.ax.add_collection(
             LineCollection([list(path) for path in paths], linewidths=widths, **options),
             autolim=False,
@@ -132,4 +136,6 @@ class Canvas:
             Path(path, [Path.MOVETO] + [Path.CURVE4] * (len(path) - 1)) for path in paths if path
         ]
         options["linewidths"] = [width * self.points for width in options["linewidths"]]
-        self.ax.add_collection(PathCollection(made, facecolors="none", **options), autolim=False)
+        self.ax.add_collection(
+            PathCollection(made, facecolors="none", clip_on=False, **options), autolim=False
+        )

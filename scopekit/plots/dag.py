@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from scopekit.plots.canvas import HEAD, MARGIN, Canvas
 from scopekit.plots.detail import extent, fit
 from scopekit.plots.legend import Legend, heading, node_strip
-from scopekit.plots.painter import Painter
+from scopekit.plots.painter import Painter, disc_radius
 from scopekit.plots.scene import Scene, graph_of, theme_named
-from scopekit.plots.words import shortened
+from scopekit.plots.words import shortened, width_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,7 +37,7 @@ def plot_dag(
     *,
     by: Literal["graph", "placement"] = "graph",
     ax: Axes | None = None,
-    theme: Literal["light", "dark"] = "light",
+    theme: Literal["light", "dark"] | Theme = "light",
     title: str | None = None,
 ) -> Figure:
     """Draws the task graph.
@@ -48,7 +48,7 @@ def plot_dag(
         by: ``"graph"`` stands tasks where their edges are short, ``"placement"`` in
             one lane for each processor.
         ax: matplotlib axes to draw into; by default a new figure.
-        theme: ``"light"`` or ``"dark"`` paper.
+        theme: ``"light"`` or ``"dark"`` paper, or a theme of your own.
         title: the heading; by default the session's name.
 
     Returns:
@@ -134,22 +134,21 @@ class Dag:
             return
         canvas, size = painter.canvas, self.size
         right = self.width - MARGIN
-        bands = {band.lane: band for band in self.layout.bands}
-        for lane in self.lanes:
-            top, height = self._span(bands[lane.key])
-            x = MARGIN + self.strip
+        x = MARGIN + self.strip
+        lanes = {lane.key: lane for lane in self.lanes}
+        lines: dict[int, list[float]] = {}
+        for band in self.layout.bands:
+            lane = lanes[band.lane]
+            top, height = self._span(band)
+            lines.setdefault(band.line, []).extend((top, top + height))
             canvas.rectangle(x, top, right - x, height, facecolor=self.theme.band, zorder=0)
             if lane.paint is not None:
                 canvas.rectangle(x, top, 5, height, facecolor=lane.paint.fills[0], zorder=0.5)
             self._lane_words(canvas, lane, x + 14, top, height)
-        self._strips(painter, bands)
+        self._strips(painter, lanes)
+        edge = self.left - size.step / 4
         canvas.lines(
-            [
-                [
-                    (self.left - size.step / 4, self.top),
-                    (self.left - size.step / 4, self.bottom - 16),
-                ]
-            ],
+            [[(edge, min(ends)), (edge, max(ends))] for ends in lines.values()],
             colors=self.theme.faint,
             linewidths=[1.0],
             zorder=0.6,
@@ -173,37 +172,43 @@ class Dag:
             canvas.text(x, middle + 8, lane.label, size - 1.5, self.theme.muted, va="center")
         else:
             text = f"{lane.worker} · {lane.label}" if lane.label else lane.worker
-            canvas.text(x, middle, shortened(text, size, self.LABEL - 30), size, va="center")
+            room = self.LABEL - 26
+            size *= min(1.0, max(0.82, room / width_of(text, size)))
+            canvas.text(x, middle, shortened(text, size, room), size, va="center")
 
-    def _strips(self, painter: Painter, bands: Mapping[str, Band]) -> None:
+    def _strips(self, painter: Painter, lanes: Mapping[str, Lane]) -> None:
         if not self.strip:
             return
-        spans: dict[str, list[tuple[float, float]]] = {}
-        for lane in self.lanes:
-            if lane.key:
-                top, height = self._span(bands[lane.key])
-                spans.setdefault(lane.node, []).append((top, top + height))
-        for node, parts in spans.items():
+        spans: dict[tuple[int, str], list[tuple[float, float]]] = {}
+        for band in self.layout.bands:
+            if band.lane:
+                top, height = self._span(band)
+                place = (band.line, lanes[band.lane].node)
+                spans.setdefault(place, []).append((top, top + height))
+        for (_, node), parts in spans.items():
             top, bottom = parts[0][0], parts[-1][1]
             node_strip(painter, self.scene, node, (MARGIN, top, self.strip - 5, bottom - top))
 
     def _edges(self, canvas: Canvas) -> None:
-        groups: dict[tuple[str, float], list[list[tuple[float, float]]]] = {}
+        groups: dict[tuple[str, float, bool], list[list[tuple[float, float]]]] = {}
         for source, target, facts in sorted(self.scene.graph.edges(data=True), key=lambda e: e[:2]):
             dash = self._dash(source, target)
             width = _thickness(facts.get("nbytes"))
-            groups.setdefault((dash, width), []).append(self._curve(source, target))
+            ends = self.layout.spots[source], self.layout.spots[target]
+            group = dash, width, ends[0].lane == ends[1].lane
+            groups.setdefault(group, []).append(self._curve(source, target))
         detailed = bool(self.size.name)
         count = self.scene.graph.number_of_edges()
         faint = min(0.5, max(0.14, 6.5 / (count + 1) ** 0.5))
-        for (dash, width), paths in groups.items():
+        for (dash, width, level), paths in groups.items():
             style = DASHES[dash] if detailed else "solid"
             canvas.curves(
                 paths,
                 edgecolors=self.theme.line,
                 linestyles=[style],
                 linewidths=[width * (1.0 if detailed else 0.55)],
-                alpha=0.8 if detailed else faint,
+                # What leaves its lane crosses other lanes, whose tasks must stay in front.
+                alpha=(0.8 if level else 0.5) if detailed else faint,
                 zorder=1,
             )
         if detailed:
@@ -217,7 +222,9 @@ class Dag:
             for x, y in (path[-1] for path in paths)
         ]
         canvas.ax.add_collection(
-            PolyCollection(heads, facecolors=self.theme.line, linewidths=0, zorder=2),
+            PolyCollection(
+                heads, facecolors=self.theme.line, linewidths=0, zorder=2, clip_on=False
+            ),
             autolim=False,
         )
 
@@ -257,7 +264,9 @@ class Dag:
 
     def _half(self, key: int) -> float:
         size = self.size
-        return min(11.0, size.height / 2.2) if self.scene.marks[key].chunk else size.width / 2
+        if self.scene.marks[key].chunk and not size.name:
+            return disc_radius(size)
+        return size.width / 2
 
 
 def _bend(path: list[tuple[float, float]], end: tuple[float, float]) -> None:

@@ -13,11 +13,13 @@ from scopekit.plots.words import width_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from scopekit.plots.scene import Lane, Scene
+    from scopekit.plots.scene import Lane, Mark, Scene
 
-__all__ = ("Size", "extent", "fit")
+__all__ = ("TWO_LINES", "Size", "extent", "fit")
 
 MAX_SIDE = 1700.0
+# From this height on a box has room for the scope under the name.
+TWO_LINES = 36
 FOLDS = (48, 32, 24, 16, 10, 6)
 
 
@@ -41,7 +43,7 @@ class Size:
 
 
 FULL = Size(118, 40, 62, 56, name=11.5, badge=9.0, glyph=7.5)
-SHORT = Size(92, 24, 44, 33, name=9.5, glyph=6.0, chip=4.0, round=4.0)
+SHORT = Size(92, 24, 44, 33, name=9.5, badge=7.5, glyph=6.0, chip=4.0, round=4.0)
 MARKS = Size(20, 11, 18, 15, chip=3.0, round=2.0)
 
 
@@ -51,9 +53,9 @@ def fit(scene: Scene, lanes: Sequence[Lane]) -> tuple[Size, Layout]:
     keys = [lane.key for lane in lanes]
     plain = arrange(items, keys)
     for size, side in ((FULL, 1350.0), (SHORT, MAX_SIDE)):
-        roomy = _widened(size, [mark.name for mark in scene.marks.values()])
+        roomy = _widened(size, scene.marks.values())
         wide = extent(roomy, plain)[0]
-        layout = plain if lanes else wrapped(plain, ceil(wide / side))
+        layout = wrapped(plain, ceil(wide / side))
         width, height = extent(roomy, layout)
         if width <= side and height <= side * 0.75:
             return roomy, layout
@@ -61,8 +63,7 @@ def fit(scene: Scene, lanes: Sequence[Lane]) -> tuple[Size, Layout]:
     # Folds and breaks cost the reader something, so they must better the shape by more.
     tried = [(0.0, plain)]
     tried += [(0.8, arrange(items, keys, tallest=rows)) for rows in FOLDS if rows < tallest]
-    if not lanes:
-        tried += [(penalty + 0.6, _paragraphs(layout)) for penalty, layout in tried]
+    tried += [(penalty + 0.6, _paragraphs(layout)) for penalty, layout in tried]
     layout = min(tried, key=lambda entry: entry[0] + _awkward(*extent(MARKS, entry[1])))[1]
     width, height = extent(MARKS, layout)
     roomier = max(1.0, min(1.6, 1100 / width, 760 / height))
@@ -75,9 +76,15 @@ def _paragraphs(layout: Layout) -> Layout:
     return wrapped(layout, max(1, round((width / max(height, 60.0) / 1.7) ** 0.5)))
 
 
-def _widened(size: Size, names: Iterable[str]) -> Size:
-    longest = max((width_of(name, size.name) for name in names), default=0.0)
+def _widened(size: Size, marks: Iterable[Mark]) -> Size:
+    longest = max((_words_width(size, mark) for mark in marks), default=0.0)
     return replace(size, width=min(1.5 * size.width, max(0.7 * size.width, longest + 28)))
+
+
+def _words_width(size: Size, mark: Mark) -> float:
+    beside = size.height < TWO_LINES and not mark.chunk
+    badge = width_of(mark.paint.badge, size.badge) + 6 if beside else 0.0
+    return width_of(mark.name, size.name) + badge
 
 
 def extent(size: Size, layout: Layout) -> tuple[float, float]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from scopekit.encoding import GLYPHS, INVALID, ScopePaint, Swatch, state_style, text_on
+from scopekit.plots.detail import TWO_LINES
 from scopekit.plots.words import shortened, width_of
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from scopekit.plots.detail import Size
     from scopekit.plots.scene import Mark
 
-__all__ = ("Painter",)
+__all__ = ("Painter", "disc_radius")
 
 
 class Painter:
@@ -102,18 +103,43 @@ class Painter:
         x, y, width, height = box
         left = x + size.chip + 6
         room = width - size.chip - 6 - size.glyph - 3
-        lines = [(shortened(mark.name, size.name, room), size.name, 0.36 if size.badge else 0.5)]
-        if size.badge:
+        two = height >= TWO_LINES
+        lines = [(shortened(mark.name, size.name, room), size.name, 0.36 if two else 0.5)]
+        if two:
             lines.append((shortened(mark.paint.badge, size.badge, room + 8), size.badge, 0.73))
         ink = self.ink(mark.paint)
+        if not two:
+            self._short_badge(mark, size, box, room - width_of(lines[0][0], size.name))
         if mark.paint.busy:
             self.label(left, y + height / 2, lines, height - 9)
         for text, points, share in lines:
             self.canvas.text(left, y + height * share, text, points, ink, zorder=5, va="center")
 
+    def _short_badge(self, mark: Mark, size: Size, box: Box, room: float) -> None:
+        """Writes the scope behind the name, where it says more than the colour."""
+        x, y, width, height = box
+        told = mark.paint.badge
+        plain = mark.paint.busy or mark.paint.crossed or self.theme.default in self._on(mark.paint)
+        if plain or not mark.paint.swatches or width_of(told, size.badge) > room - 8:
+            return
+        self.canvas.text(
+            x + width - 9,
+            y + height * 0.53,
+            told,
+            size.badge,
+            self.ink(mark.paint),
+            ha="right",
+            va="center",
+            alpha=0.8,
+            zorder=5,
+        )
+
+    def _on(self, paint: ScopePaint) -> tuple[str, ...]:
+        return paint.grounds(self.theme)
+
     def ink(self, paint: ScopePaint) -> str:
         """Chooses the colour of words that stand on a scope's ground."""
-        if paint.busy or not paint.swatches:
+        if paint.busy or not paint.swatches or self.theme.default in self._on(paint):
             return self.theme.ink
         return text_on(*paint.grounds(self.theme))
 
@@ -126,10 +152,13 @@ class Painter:
         self.canvas.rounded(box, 3, facecolor=self.theme.paper, alpha=0.74, linewidth=0, zorder=4.5)
 
     def chunk(self, mark: Mark, size: Size, x: float, y: float) -> None:
-        """Draws a chunk as a disc, its scope as a pie, its name beside it."""
+        """Draws a chunk as a disc, its scope as a pie, its name before it."""
         from matplotlib.patches import Circle, Wedge
 
-        radius = min(11.0, size.height / 2.2)
+        radius = disc_radius(size)
+        left = x - size.width / 2
+        if size.name:
+            x += size.width / 2 - radius
         count = len(mark.paint.swatches)
         self.canvas.add(Circle((x, y), radius, facecolor=self.theme.paper, linewidth=0, zorder=3))
         for place, swatch in enumerate(mark.paint.swatches):
@@ -159,17 +188,8 @@ class Painter:
             )
         )
         if size.name:
-            text = shortened(mark.name, size.name - 1, size.width)
-            self.canvas.text(
-                x,
-                y + radius + size.name * 0.75,
-                text,
-                size.name - 1,
-                self.theme.muted,
-                ha="center",
-                zorder=5,
-                va="center",
-            )
+            text = shortened(mark.name, size.name, size.width - 2 * radius - 5)
+            self.canvas.text(left, y, text, size.name, zorder=5, va="center")
 
     def glyph(self, state: str, x: float, y: float, radius: float) -> None:
         """Draws the sign of a state on a disc of its colour."""
@@ -283,7 +303,9 @@ class Painter:
         from matplotlib.collections import PolyCollection
 
         corners = [[(x, y), (x + w, y), (x + w, y + h), (x, y + h)] for x, y, w, h in boxes]
-        self.canvas.ax.add_collection(PolyCollection(corners, **options), autolim=False)
+        self.canvas.ax.add_collection(
+            PolyCollection(corners, clip_on=False, **options), autolim=False
+        )
 
     def swatch(self, paint: ScopePaint, x: float, y: float) -> None:
         """Draws the sample of a scope for the legend, its left middle at x, y."""
@@ -298,6 +320,11 @@ class Painter:
             linewidth=1.2 * self.canvas.points,
             zorder=4,
         )
+
+
+def disc_radius(size: Size) -> float:
+    """Gives the radius of a chunk's disc."""
+    return min(11.0, size.height / 2.2)
 
 
 def _rules(part: Box, gap: float = 6.0) -> Iterator[list[tuple[float, float]]]:

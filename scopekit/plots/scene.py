@@ -47,8 +47,10 @@ class Lane:
     paint: ScopePaint | None
 
 
-def theme_named(name: str) -> Theme:
-    """Looks up a theme."""
+def theme_named(name: str | Theme) -> Theme:
+    """Looks up a theme; one that is given is taken as it is."""
+    if isinstance(name, Theme):
+        return name
     if name not in {"light", "dark"}:
         raise ValueError(f"theme={name!r}: say 'light' or 'dark'")
     return LIGHT if name == "light" else DARK

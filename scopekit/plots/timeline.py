@@ -32,7 +32,7 @@ def plot_timeline(
     source: Any = None,
     *,
     ax: Axes | None = None,
-    theme: Literal["light", "dark"] = "light",
+    theme: Literal["light", "dark"] | Theme = "light",
     title: str | None = None,
 ) -> Figure:
     """Draws what ran where and when: a row per processor, a bar per task.
@@ -41,7 +41,7 @@ def plot_timeline(
         source: a session, or the graph that ``session.graph()`` gives; by default the
             current session.
         ax: matplotlib axes to draw into; by default a new figure.
-        theme: ``"light"`` or ``"dark"`` paper.
+        theme: ``"light"`` or ``"dark"`` paper, or a theme of your own.
         title: the heading; by default the session's name.
 
     Returns:

@@ -360,3 +360,36 @@ def test_a_worker_that_is_gone_keeps_its_lane():
     graph.nodes[0].update(processor=ThreadProc(9, 0), worker=9, node="b", state="done")
 
     assert "worker 9" in texts(plot_dag(graph, by="placement"))
+
+
+@pytest.mark.parametrize("count", [40, 300])
+def test_a_long_chain_is_broken_into_lines_of_all_lanes(count):
+    graph = session_graph(count)
+    graph.remove_edges_from(list(graph.edges))
+    graph.add_edges_from((key, key + 1) for key in range(count - 1))
+    figure = plot_dag(graph, by="placement")
+    width, height = figure.get_size_inches()
+
+    assert width / height < 3
+    assert texts(figure).count("node b") > 1
+
+
+def test_boxes_without_a_second_line_still_tell_their_workers_apart():
+    graph = session_graph(48)
+    for key, facts in graph.nodes(data=True):
+        facts.update(kind="task", state="done", scope=ProcessScope(2 + key % 2))
+    said = texts(plot_dag(graph))
+
+    assert said.count("b/w2") == said.count("b/w3") == 24
+
+
+def test_a_theme_of_one_s_own_is_drawn_in():
+    from dataclasses import replace
+
+    from matplotlib.colors import to_hex
+
+    from scopekit.encoding import LIGHT
+
+    figure = plot_dag(session_graph(2), theme=replace(LIGHT, paper="#fafaf0"))
+
+    assert to_hex(figure.get_facecolor()) == "#fafaf0"
