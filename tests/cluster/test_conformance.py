@@ -4,6 +4,7 @@ Workers 0 and 1 are on node a, 2 and 3 on node b, two threads each; the driver p
 of the cases is the client.
 """
 
+import gc
 import sys
 import threading
 
@@ -466,6 +467,21 @@ def test_waiting_for_a_worker_ends_in_an_error_that_names_the_scope(session):
     task.wait(20)
     with pytest.raises(sk.NoProcessorError, match="worker 77"):
         task.fetch()
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="a spawn that goes unmatched does not wake the driver's thread, which looks at"
+    " the deadline only at its next tick, up to 5 s later",
+)
+def test_waiting_for_a_worker_ends_when_its_time_is_over(session):
+    """C132."""
+    gc.collect()
+    kept = session.spawn(int)
+    kept.result(20)
+    task = session.options(scope=ProcessScope(77), wait_for=0.1).spawn(where)
+
+    task.wait(1)
 
 
 def test_a_task_that_could_never_be_placed_does_not_wait(session):
