@@ -65,12 +65,14 @@ def test_an_interrupted_demo_leaves_nothing(sign, moment, tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
     with process:
         for line in process.stdout:
             if moment in line:
                 break
-        process.send_signal(sign)
+        # a terminal's Ctrl-C reaches every process of the group
+        os.killpg(process.pid, sign)
         _, error = process.communicate(timeout=LIMIT)
 
     assert process.returncode == 130
