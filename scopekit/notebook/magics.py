@@ -44,7 +44,6 @@ _REPAINT = 0.1
 _BYTES_A_SECOND = 1_000_000
 _FIRST_LOOK, _LAST_LOOK = 0.2, 2.0
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
-_OVERWRITTEN = re.compile(r"[^\n]*\r(?=[^\n\r])")
 
 
 def register(shell: Any) -> None:
@@ -658,8 +657,8 @@ class _CellBoard(_Board):
 
 def _settled(text: str) -> str:
     """Leaves out what a terminal would have overwritten or shown as colour."""
-    plain = _ANSI.sub("", text).replace("\r\n", "\n")
-    return _OVERWRITTEN.sub("", plain).rstrip("\r")
+    lines = _ANSI.sub("", text).split("\n")
+    return "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in lines)
 
 
 def _status_html(facts: Mapping[str, Any], remark: str) -> str:
