@@ -490,7 +490,7 @@ def ProcessorTypeScope(type: object, inner: Scope | None = None) -> Scope:  # no
     Example:
         >>> from scopekit.scopes import CudaProc
         >>> ProcessorTypeScope(CudaProc, ProcessScope(0)).describe()
-        'worker 0, cuda processors'
+        'the cuda processors of worker 0'
     """
     if not (isinstance(type, Kind) or _is_processor_type(type)):
         msg = f"{type!r} is no processor type; name one such as ThreadProc or CudaProc"
