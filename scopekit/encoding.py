@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = (
     "DARK",
     "GLYPHS",
+    "INVALID",
     "LIGHT",
     "PALETTE",
     "STATES",
