@@ -131,7 +131,13 @@ class Driver:
             raise self._broken_error(tasks[0])
         refused = self.handle(ev.TaskSpawned(spec, time.time()))
         if refused is not None:
+            self._calls.pop(spec.id)
+            self._pending.pop(spec.id)
+            self._sinks.pop(spec.id, None)
             raise refused
+        if spec.wait_for:
+            # The thread sleeps until the nearest deadline that it knew of.
+            self._wake.set()
 
     def _with_shared_function(self, call: Call) -> Call:
         """Keeps one copy of a pickle that many waiting tasks have in common."""
@@ -160,6 +166,8 @@ class Driver:
                     failed += self._start_run(command)
                 else:
                     self._drop(command)
+            if isinstance(event, ev.RunStarted):
+                self._mark_running(event.task)
             if isinstance(event, _WAITED_FOR):
                 self.changed.notify_all()
         for settle in settled:
@@ -167,6 +175,11 @@ class Driver:
         for failure in failed:
             self.handle(failure)
         return refused
+
+    def _mark_running(self, task_id: int) -> None:
+        for task in self._pending.get(task_id, ()):
+            if not task.running() and not task.done():
+                task.set_running_or_notify_cancel()
 
     def _note(self, event: ev.Event) -> None:
         task = event.spec.id if isinstance(event, ev.TaskSpawned) else getattr(event, "task", None)
@@ -389,6 +402,8 @@ def _event(report: msg.Report, worker: WorkerId) -> ev.Event:
             return ev.RunFinished(task, worker, results, replicas, started, finished)
         case msg.RunError(task, error, started, finished):
             return ev.RunFailed(task, worker, error, started, finished)
+        case msg.HandedBack(task, chunk_id, scope):
+            return ev.RunHandedBack(task, worker, chunk_id, scope, time.time())
         case msg.ChunkPut(chunk):
             return ev.ChunkStored(chunk, worker, time.time())
         case msg.PutFailed(chunk_id, error):

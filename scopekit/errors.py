@@ -3,7 +3,7 @@
 ::
 
     ScopekitError
-    ├─ ScopeError (ValueError)                a scope or option that makes no sense, where it is written
+    ├─ ScopeError (ValueError)                a scope or option makes no sense
     ├─ SchedulingError                        the task could not be placed; carries .explanation
     │   ├─ ScopeConflictError                 its scopes never meet
     │   └─ NoProcessorError                   no processor of that scope now
@@ -71,7 +71,20 @@ class NoProcessorError(SchedulingError):
 
 
 class ScopeViolationError(ScopekitError, PermissionError):
-    """A value was asked for outside its scope."""
+    """A value was asked for outside its scope.
+
+    Attributes:
+        chunk: the id of the chunk, or None.
+        scope: where its value turned out to be valid, where that is less than was said.
+    """
+
+    def __init__(self, message: str = "", chunk: int | None = None, scope: Any = None) -> None:
+        super().__init__(message)
+        self.chunk = chunk
+        self.scope = scope
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self), (*self.args, self.chunk, self.scope))
 
 
 class ChunkLostError(ScopekitError, LookupError):

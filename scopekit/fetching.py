@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from scopekit.errors import ChunkLostError, ScopekitError
+from scopekit.errors import ChunkLostError, ScopekitError, ScopeViolationError
 from scopekit.guard import guard
+from scopekit.scheduler import events as ev
 from scopekit.wire.codec import PickledError, load_value
 
 if TYPE_CHECKING:
@@ -124,7 +125,12 @@ class Fetcher:
     def _bring(self, holder: WorkerId, chunks: list[int], timeout: float | None) -> dict[int, Any]:
         if holder == self._here:
             return {chunk: self._local(chunk) for chunk in chunks}
-        given = self.ask(holder, chunks, timeout)
+        try:
+            given = self.ask(holder, chunks, timeout)
+        except ScopeViolationError as error:
+            if error.chunk is not None and error.scope is not None:
+                self._driver.handle(ev.ChunkPinned(error.chunk, error.scope))
+            raise
         return {stored.id: _read(stored, pickled) for stored, pickled in given}
 
     def _reaches(self, worker: WorkerId, address: PeerAddress) -> bool:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from scopekit.engine.context import RunningTask, running_task
 from scopekit.engine.runner import run_task
 from scopekit.engine.store import Store
-from scopekit.errors import ChunkLostError, ScopeError
+from scopekit.errors import ChunkLostError, ScopeError, ScopeViolationError
 from scopekit.graph import StoredChunk
 from scopekit.guard import guard
 from scopekit.handles import Chunk
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ("Agent",)
 
 _FLUSH_SECONDS = 0.02
+_AWAKE_SECONDS = 1.0
 # Ids of chunks that tasks make by themselves: the worker's number above, a counter below.
 _OWN_IDS = 40
 
@@ -53,6 +54,15 @@ class _Function:
             assert self._pickled is not None
             self._loaded = load_value(self._pickled)
         return self._loaded
+
+
+class _NotHereError(Exception):
+    """An input turned out to be valid in fewer places than was said, and not here."""
+
+    def __init__(self, chunk: int, scope: Scope) -> None:
+        super().__init__(chunk, scope)
+        self.chunk = chunk
+        self.scope = scope
 
 
 class Agent:
@@ -89,6 +99,7 @@ class Agent:
         self._publish_lock = threading.Lock()
         self._wake = threading.Event()
         self._closed = False
+        self._dozing = False
         self._own_chunks = 0
         self._exported: dict[int, int] = {}
         self._released: deque[int] = deque()
@@ -152,6 +163,8 @@ class Agent:
         started = time.time()
         with self._lock:
             self._running[order.task] = (started, False)
+        if self._dozing:
+            self._wake.set()
         task = RunningTask(
             order.task,
             order.name,
@@ -160,13 +173,14 @@ class Agent:
             self,
         )
         token = running_task.set(task)
+        report: msg.Report
         try:
             inputs, replicas = self._inputs(order)
             callee = inputs[0] if order.digest == FIRST_INPUT else function.load()
             results = run_task(order, callee, inputs, self._keep)
-            report: msg.Report = msg.Finished(
-                order.task, results, tuple(replicas), started, time.time()
-            )
+            report = msg.Finished(order.task, results, tuple(replicas), started, time.time())
+        except _NotHereError as found:
+            report = msg.HandedBack(order.task, found.chunk, found.scope)
         except BaseException as error:  # noqa: BLE001  # a task may raise what it likes
             self._advise(error)
             # The frames of this method and of the runner are no news to users.
@@ -200,11 +214,21 @@ class Agent:
                     f"{order.name} needs chunk {chunks[0]}, which worker {holder} should hold"
                     " and does not"
                 )
-            for stored, pickled in self._fetch(holder, list(dict.fromkeys(chunks))):
+            for stored, pickled in self._fetch_input(holder, list(dict.fromkeys(chunks))):
                 value = load_value(pickled)
                 self.store.put(stored.id, value, stored.scope, stored.processor)
                 replicas.append(stored.id)
         return [self.store.value(chunk) for chunk, _ in order.inputs], replicas
+
+    def _fetch_input(
+        self, holder: WorkerId, chunks: Sequence[int]
+    ) -> list[tuple[StoredChunk, bytes]]:
+        try:
+            return self._fetch(holder, chunks)
+        except ScopeViolationError as error:
+            if error.chunk is None or error.scope is None:
+                raise
+            raise _NotHereError(error.chunk, error.scope) from error
 
     def _keep(self, chunk: int, value: Any, scope: Scope, processor: Processor) -> StoredChunk:
         """Keeps one result; a chunk made here and returned gives it its own scope."""
@@ -246,8 +270,13 @@ class Agent:
                 self._publish(batch)
 
     def _publish_forever(self) -> None:
+        last_busy = time.monotonic()
         while not self._closed:
-            self._wake.wait(_FLUSH_SECONDS if self._running else None)
+            if self._running:
+                last_busy = time.monotonic()
+            # Between tasks that come one by one it stays awake: waking it costs each more.
+            self._dozing = time.monotonic() - last_busy > _AWAKE_SECONDS
+            self._wake.wait(None if self._dozing else _FLUSH_SECONDS)
             self._wake.clear()
             self._note_running()
             self._flush()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import contextlib
 import inspect
 import linecache
 import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 __all__ = ("remember_source", "run_cell", "spawned_cell")
 
@@ -52,9 +53,10 @@ def run_cell(
     # Functions and classes of __main__ travel by value.
     namespace = {**_user_namespace(), **inputs, "__name__": "__main__", _RESULT: None}
     try:
-        running = eval(code, namespace)  # noqa: S307  # running the notebook's code is the task
-        if inspect.iscoroutine(running):
-            asyncio.run(running)
+        with _displays_as_text():
+            running = eval(code, namespace)  # noqa: S307  # running users' code is the task
+            if inspect.iscoroutine(running):
+                asyncio.run(running)
     except NameError as error:
         _say_where_unknown(error, namespace)
         raise
@@ -85,11 +87,35 @@ def _compiled(source: str, filename: str) -> Any:
     return compile(tree, filename, "exec", flags, dont_inherit=True)
 
 
+def _shell() -> Any:
+    ipython = sys.modules.get("IPython")
+    return ipython.get_ipython() if ipython is not None else None
+
+
 def _user_namespace() -> Mapping[str, Any]:
     """Returns the names that ``%px`` sees, none where no IPython runs."""
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython is not None else None
+    shell = _shell()
     return {} if shell is None else shell.user_ns
+
+
+@contextlib.contextmanager
+def _displays_as_text() -> Iterator[None]:
+    """Prints what the cell displays, which would reach nobody: no notebook asked for it."""
+    publisher = getattr(_shell(), "display_pub", None)
+    if not hasattr(publisher, "register_hook"):
+        yield
+        return
+    publisher.register_hook(_print_display)
+    try:
+        yield
+    finally:
+        publisher.unregister_hook(_print_display)
+
+
+def _print_display(message: Mapping[str, Any]) -> None:
+    text = message["content"].get("data", {}).get("text/plain")
+    if text:
+        sys.stdout.write(f"{text}\n")
 
 
 def _say_where_unknown(error: NameError, namespace: Mapping[str, Any]) -> None:

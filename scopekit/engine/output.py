@@ -42,6 +42,22 @@ class RoutedStream(io.TextIOBase):
         if task is None:
             self._original.flush()
 
+    # The base class has these three, as None, so that __getattr__ is not asked for them.
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """The encoding of the original stream."""
+        return self._original.encoding
+
+    @property
+    def errors(self) -> str | None:  # type: ignore[override]
+        """How the original stream treats what it cannot encode."""
+        return self._original.errors
+
+    @property
+    def newlines(self) -> Any:  # type: ignore[override]
+        """What the original stream knows of line ends."""
+        return self._original.newlines
+
     def writable(self) -> bool:
         """Returns True."""
         return True

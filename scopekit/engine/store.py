@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from scopekit.errors import ChunkLostError, ScopeViolationError
 from scopekit.graph import StoredChunk
 from scopekit.guard import guard
+from scopekit.scopes import ProcessScope, constrain
 from scopekit.wire.codec import dump_value, type_name, value_nbytes
 
 if TYPE_CHECKING:
@@ -84,10 +85,13 @@ class Store:
         try:
             pickled = dump_value(entry.value)
         except Exception as error:  # noqa: BLE001  # a user's __reduce__ may raise anything
+            entry.scope = constrain(entry.scope, ProcessScope(self._worker))
             raise ScopeViolationError(
-                f"chunk {chunk} cannot leave {entry.processor.describe()}: its type,"
+                f"chunk {chunk} cannot leave worker {self._worker}: its type,"
                 f" {type_name(entry.value)}, does not pickle ({type(error).__name__})."
-                " Run a task on it there and fetch what the task returns."
+                " Run a task on it there and fetch what the task returns.",
+                chunk,
+                entry.scope,
             ) from None
         return self.describe(chunk), pickled
 

@@ -13,11 +13,12 @@ if TYPE_CHECKING:
     from scopekit.errors import SchedulingError
     from scopekit.graph import StoredChunk, TaskSpec, TaskState, WorkerId
     from scopekit.places import Process
-    from scopekit.scopes import Processor
+    from scopekit.scopes import Processor, Scope
 
 __all__ = (
     "CancelAsked",
     "ChunkFailed",
+    "ChunkPinned",
     "ChunkStored",
     "Command",
     "DropChunks",
@@ -27,6 +28,7 @@ __all__ = (
     "Refuse",
     "RunFailed",
     "RunFinished",
+    "RunHandedBack",
     "RunStarted",
     "Settle",
     "StartRun",
@@ -80,6 +82,25 @@ class RunFailed:
     failure: Any
     started: float
     finished: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunHandedBack:
+    """An engine did not start a task, since an input's scope turned out to forbid it there."""
+
+    task: int
+    worker: WorkerId
+    chunk: int
+    scope: Scope
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkPinned:
+    """A value turned out to be valid in fewer places than was said."""
+
+    chunk: int
+    scope: Scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +171,8 @@ Event = (
     | RunStarted
     | RunFinished
     | RunFailed
+    | RunHandedBack
+    | ChunkPinned
     | ChunkStored
     | ChunkFailed
     | HandlesAdded

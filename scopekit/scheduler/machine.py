@@ -28,7 +28,7 @@ from scopekit.graph import FINAL_STATES, ChunkRecord, TaskRecord
 from scopekit.scheduler import events as ev
 from scopekit.scheduler.load import Durations, Load
 from scopekit.scheduler.placement import Operands, allowed_mask, explain, never_meet, refusal
-from scopekit.scopes import AnyScope
+from scopekit.scopes import AnyScope, constrain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from scopekit.explanation import Explanation
     from scopekit.graph import StoredChunk, TaskState, WorkerId
     from scopekit.places import Topology
-    from scopekit.scopes import Processor
+    from scopekit.scopes import Processor, Scope
 
 __all__ = ("Scheduler",)
 
@@ -65,6 +65,7 @@ class Scheduler:
         self._durations = Durations()
         self._loads: dict[Processor, Load] = {}
         self._loads_by_mask: dict[int, list[Load]] = {}
+        self._loads_of_worker: dict[WorkerId, list[Load]] = {}
         self._lines: dict[int, deque[int]] = {}
         self._unmatched: dict[int, None] = {}
         self._finished: deque[int] = deque()
@@ -77,6 +78,8 @@ class Scheduler:
             ev.RunStarted: self._on_started,
             ev.RunFinished: self._on_finished,
             ev.RunFailed: self._on_failed,
+            ev.RunHandedBack: self._on_handed_back,
+            ev.ChunkPinned: self._on_pinned,
             ev.ChunkStored: self._on_stored,
             ev.ChunkFailed: self._on_chunk_failed,
             ev.HandlesAdded: self._on_handles_added,
@@ -309,10 +312,12 @@ class Scheduler:
         moves = {load.processor.worker: 0.0 for load in loads}
         for worker in moves:
             moves[worker] = self._seconds_to_move(record, worker)
+        busy = self._seconds_of_workers(moves)
         best = min(
             loads,
             key=lambda load: (
-                moves[load.processor.worker] + load.seconds,
+                moves[load.processor.worker] + busy[load.processor.worker],
+                load.seconds,
                 load.tasks,
                 load.last_used,
             ),
@@ -321,6 +326,17 @@ class Scheduler:
         if record.spec.inputs and least < max(moves.values()):
             return best, "its inputs are there" if not least else "least to move"
         return best, "least loaded"
+
+    def _seconds_of_workers(self, workers: Iterable[WorkerId]) -> dict[WorkerId, float]:
+        """Sums the work of all processors of each worker.
+
+        The threads of a process share its interpreter, and its orders come in on its
+        main thread: an idle thread of a busy process is not as good as an idle process.
+        """
+        return {
+            worker: sum(load.seconds for load in self._loads_of_worker.get(worker, ()))
+            for worker in workers
+        }
 
     def _seconds_to_move(self, record: TaskRecord, worker: WorkerId) -> float:
         seconds = 0.0
@@ -398,6 +414,28 @@ class Scheduler:
             return
         record.started = event.started
         self._end(record, "failed", event.failure, at=event.finished)
+
+    def _on_handed_back(self, event: ev.RunHandedBack) -> None:
+        self._narrow(event.chunk, event.scope)
+        record = self._running(event.task, event.worker)
+        if record is None:
+            return
+        processor = record.processor
+        self._loads_remove(record)
+        record.processor = None
+        record.operands = None
+        record.state = "waiting"
+        self._place(record, event.at)
+        if processor is not None:
+            self._serve_lines(processor)
+
+    def _on_pinned(self, event: ev.ChunkPinned) -> None:
+        self._narrow(event.chunk, event.scope)
+
+    def _narrow(self, chunk_id: int, scope: Scope) -> None:
+        chunk = self.chunks.get(chunk_id)
+        if chunk is not None:
+            chunk.scope = constrain(chunk.scope, scope)
 
     def _running(self, task: int, worker: WorkerId) -> TaskRecord | None:
         """Returns the record of a task if that worker is the one that runs it now."""
@@ -618,6 +656,9 @@ class Scheduler:
             processor: known.get(processor) or Load(processor, self._durations, self._budget)
             for processor in self.topology.processors
         }
+        self._loads_of_worker = {}
+        for load in self._loads.values():
+            self._loads_of_worker.setdefault(load.processor.worker, []).append(load)
 
     # -- control ----------------------------------------------------------------
 

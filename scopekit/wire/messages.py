@@ -23,6 +23,7 @@ __all__ = (
     "ChunkPut",
     "Drop",
     "Finished",
+    "HandedBack",
     "Order",
     "Output",
     "PeerAddress",
@@ -183,6 +184,15 @@ class RunError:
 
 
 @dataclass(frozen=True, slots=True)
+class HandedBack:
+    """A task was not started, since the scope of an input turned out to forbid it here."""
+
+    task: int
+    chunk: int
+    scope: Scope
+
+
+@dataclass(frozen=True, slots=True)
 class Output:
     """A task wrote to ``"stdout"`` or ``"stderr"``."""
 
@@ -206,4 +216,4 @@ class PutFailed:
     error: PickledError
 
 
-Report = Started | Finished | RunError | Output | ChunkPut | PutFailed
+Report = Started | Finished | RunError | HandedBack | Output | ChunkPut | PutFailed
