@@ -101,7 +101,7 @@ def _user_namespace() -> Mapping[str, Any]:
 @contextlib.contextmanager
 def _displays_as_text() -> Iterator[None]:
     """Prints what the cell displays, which would reach nobody: no notebook asked for it."""
-    publisher = getattr(_shell(), "display_pub", None)
+    publisher: Any = getattr(_shell(), "display_pub", None)
     if not hasattr(publisher, "register_hook"):
         yield
         return

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Iterator, Sequence
+    from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
 __all__ = ("CellNames", "OptionTextError", "analyse", "split_options")
 
@@ -96,11 +96,14 @@ class CellNames:
     Attributes:
         reads: names that it may read before it assigns them, in order.
         assigns: names that may be bound when it ends, in order.
+        imports: those of the names that nothing but an import binds, each with the module
+            and, if that is not the value itself, the attribute.
         shows: True if it ends with an expression, whose value is to be shown.
     """
 
     reads: tuple[str, ...]
     assigns: tuple[str, ...]
+    imports: Mapping[str, tuple[str, str | None]]
     shows: bool
 
 
@@ -130,7 +133,7 @@ def analyse(source: str, *, filename: str = "<cell>", notebook: Container[str] =
     )
     assigns = tuple(name for name in walk.assigned() if not _OWN_NAME.fullmatch(name))
     shows = bool(tree.body) and isinstance(tree.body[-1], ast.Expr) and not _silenced(source)
-    return CellNames(reads, assigns, shows)
+    return CellNames(reads, assigns, walk.imported(), shows)
 
 
 def _silenced(source: str) -> bool:
@@ -194,6 +197,7 @@ class _Walk(ast.NodeVisitor):
         self._reads: dict[str, None] = {}
         self._loads: set[str] = set()
         self._log: list[str] = []
+        self._imports: list[tuple[str, tuple[str, str | None]]] = []
         self._deferred: list[_Deferred] = []
         self._loops: list[_Loop] = []
         self._hidden: list[set[str]] = []
@@ -224,6 +228,15 @@ class _Walk(ast.NodeVisitor):
             if function.owner in self._loads:
                 found += function.globals_bound
         return tuple(dict.fromkeys(found))
+
+    def imported(self) -> dict[str, tuple[str, str | None]]:
+        """Returns what is bound by one import, or by several of the same thing, alone."""
+        found = dict(self._imports)
+        return {
+            name: source
+            for name, source in found.items()
+            if self._log.count(name) == self._imports.count((name, source))
+        }
 
     # -- single names -----------------------------------------------------------
 
@@ -287,12 +300,19 @@ class _Walk(ast.NodeVisitor):
 
     def visit_Import(self, node: ast.Import) -> None:
         for alias in node.names:
-            self._bind(alias.asname or alias.name.partition(".")[0])
+            package = alias.name.partition(".")[0]
+            self._import(alias.asname or package, alias.name if alias.asname else package, None)
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
         for alias in node.names:
             if alias.name != "*":
-                self._bind(alias.asname or alias.name)
+                module = "." * node.level + (node.module or "")
+                self._import(alias.asname or alias.name, module, alias.name)
+
+    def _import(self, name: str, module: str, attribute: str | None) -> None:
+        if not self._class:
+            self._imports.append((name, (module, attribute)))
+        self._bind(name)
 
     def visit_Global(self, node: ast.Global) -> None:
         if self._class:

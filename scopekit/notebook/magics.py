@@ -166,7 +166,9 @@ class _Magics:
         filename = f"<cell {number}>"
         remember_source(source, filename)
         try:
-            names = analyse(source, filename=filename, notebook=self._known())
+            names = self._without_same_imports(
+                analyse(source, filename=filename, notebook=self._known())
+            )
         except SyntaxError as error:
             raise _CellSyntaxError(self._shell, error) from None
         if given.name is None and get_options("name", None) is None:
@@ -205,6 +207,16 @@ class _Magics:
         """Turns what only IPython knows, such as ``!ls``, into Python."""
         text: str = self._shell.input_transformer_manager.transform_cell(cell)
         return text
+
+    def _without_same_imports(self, names: CellNames) -> CellNames:
+        """Leaves the notebook what it imported itself: a handle to the same is no use to it."""
+        known = self._known()
+        same = {
+            name
+            for name, source in names.imports.items()
+            if name in known and known[name] is _imported(*source)
+        }
+        return replace(names, assigns=tuple(name for name in names.assigns if name not in same))
 
     def _known(self) -> Mapping[str, Any]:
         """Returns the notebook's variables, without those that IPython put there."""
@@ -359,6 +371,12 @@ for _method in (_Magics.spawn, _Magics.fetch, _Magics.why, _Magics.scopekit):
     no_var_expand(_method)
 
 
+def _imported(module: str, attribute: str | None) -> Any:
+    """Returns what an import would give here, None if that is not loaded."""
+    found = sys.modules.get(module)
+    return found if attribute is None else getattr(found, attribute, None)
+
+
 def _number(shell: Any) -> int:
     """Returns the number of the running cell; the shell may count the next one already."""
     result = getattr(shell.displayhook, "exec_result", None)
@@ -447,20 +465,23 @@ def _error_text(error: BaseException) -> str:
     return "\n".join([f"{type(error).__name__}: {error}", *notes])
 
 
+_TRACEBACK = re.compile(r"([ |]*)(\+ )?(?:Exception Group )?Traceback \(most recent call last\):")
+
+
 def _users_frames(text: str) -> str:
     """Leaves out the frames that come before the cell's own in a formatted traceback."""
     kept: list[str] = []
-    waiting: list[str] | None = None
+    margin: str | None = None
     for line in text.splitlines():
-        if line.lstrip(" |+-").startswith("Traceback (most recent call last):"):
-            kept.append(line)
-            waiting = []
-        elif waiting is None:
-            kept.append(line)
-        elif line.startswith('  File "<cell ') or not line.startswith("  "):
+        head = _TRACEBACK.match(line)
+        if head is not None:
+            margin = head[1] + ("| " if head[2] else "")
+        elif margin is not None:
             # Without a frame of the cell, none of the others says anything to its author.
-            waiting = None
-            kept.append(line)
+            if line.startswith(f"{margin}  ") and not line.startswith(f'{margin}  File "<cell '):
+                continue
+            margin = None
+        kept.append(line)
     return "\n".join(kept)
 
 

@@ -51,6 +51,15 @@ def test_other_variables_travel_by_value(notebook):
     assert notebook.run("base").text == "{'a': 20}"
 
 
+def test_what_the_notebook_imported_too_stays_its_own(notebook):
+    notebook.run("import string, random\nfrom math import tau")
+    code = "%%spawn\nimport string, random as string2, calendar\nfrom math import tau, e as pi\ntau"
+    notebook.shows(code, "6.283185307179586")
+    names = "string, tau, string2, calendar, pi"
+    seen = notebook.run(f"[type(value).__name__ for value in ({names})]")
+    assert seen.text == "['module', 'float', 'Task', 'Task', 'Task']"
+
+
 def test_names_that_only_the_engines_have(notebook):
     assert notebook.run("%px import fractions; here = fractions.Fraction(1, 3)").status == "ok"
     notebook.shows("%%spawn\nhere + fractions.Fraction(1, 6)", "Fraction(1, 2)")
@@ -145,6 +154,12 @@ def test_what_a_progress_bar_overwrites_is_gone(notebook):
     assert "60 %" not in cell.text
 
 
+def test_what_a_cell_displays_is_printed(notebook):
+    cell = notebook.spawn("%%spawn\ndisplay({'shown': 1})\nprint('after')", "after")
+    notebook.wait_for(cell, "done on")
+    assert "{'shown': 1}\nafter" in cell.texts[0]
+
+
 def test_standard_error_is_told_apart(notebook):
     cell = notebook.spawn("%%spawn\nimport sys\nprint('oops', file=sys.stderr)", "oops")
     notebook.wait_for(cell, "done on")
@@ -172,6 +187,21 @@ def test_an_error_points_at_the_line_of_the_cell(notebook):
     assert "line 4, in <module>\n    bad = inverse(0)" in text
     assert "line 2, in inverse\n    return 1 / x" in text
     assert "scopekit/engine" not in text
+
+
+def test_a_group_of_errors_keeps_its_shape(notebook):
+    cell = notebook.spawn(
+        "%%spawn\nraise ExceptionGroup('many', [ValueError(1), TypeError(2)])", "TypeError: 2"
+    )
+    assert '  |   File "<cell ' in cell.text
+    assert "scopekit/engine" not in cell.text
+
+
+def test_sessions_come_and_go(notebook):
+    assert notebook.run("%scopekit start 0").status == "ok"
+    notebook.shows("%%spawn\ninline = 3\ninline", "3")
+    assert "is closed" in notebook.run("%scopekit stop").text
+    assert notebook.run("sk.current_session() is session").text == "True"
 
 
 def test_a_dependant_names_the_task_that_failed(notebook):

@@ -223,6 +223,22 @@ def test_the_last_expression_is_shown(cell, shows):
     assert analyse(cell).shows is shows
 
 
+def test_names_that_only_imports_bind():
+    names = analyse(
+        "import a, b.c, d.e as f\nfrom g import h, i as j\nfrom . import k\n"
+        "try: import l\nexcept ImportError: l = None\nimport a\nimport m\nimport n as m\n"
+        "class K:\n    import o"
+    )
+    assert names.imports == {
+        "a": ("a", None),
+        "b": ("b", None),
+        "f": ("d.e", None),
+        "h": ("g", "h"),
+        "j": ("g", "i"),
+        "k": (".", "k"),
+    }
+
+
 def test_a_notebooks_own_name_hides_a_builtin():
     assert analyse("list(x)", notebook={"list": 1, "x": 2}).reads == ("list", "x")
     assert analyse("list(x)", notebook={"x": 2}).reads == ("x",)
