@@ -1,5 +1,10 @@
 """The six stories go as they should on real engines; a wrong placement is told."""
 
+import contextlib
+import re
+import secrets
+from pathlib import Path
+
 import pytest
 
 import scopekit as sk
@@ -78,3 +83,43 @@ def test_what_is_not_refused_makes_a_story_wrong(session):
 
 def test_a_story_without_steps_is_not_well():
     assert not StoryResult("empty", "", "", (), ()).ok
+
+
+def collect_marked(scope, mark, count):
+    return sk.tochunk([f"{mark}-{secrets.token_hex(8)}" for _ in range(count)], scope=scope)
+
+
+def first_of(records, count):
+    return records[:count]
+
+
+def in_memory(mark):
+    """Counts marked records in every readable page of this process."""
+    record = re.compile(f"{mark}-[0-9a-f]{{16}}".encode())
+    pages = [line.split()[:2] for line in Path("/proc/self/maps").read_text().splitlines()]
+    count = 0
+    with Path("/proc/self/mem").open("rb", buffering=0) as memory:
+        for span, permissions in pages:
+            begin, end = (int(place, 16) for place in span.split("-"))
+            # the kernel's own pages cannot be read, others may be gone by now
+            with contextlib.suppress(OSError, ValueError, OverflowError):
+                if "r" in permissions:
+                    memory.seek(begin)
+                    count += len(record.findall(memory.read(end - begin)))
+    return count
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="memory is read as Linux shows it")
+def test_records_move_inside_the_company_and_never_through_here(session):
+    mark = secrets.token_hex(8)
+    company = sk.UnionScope(sk.ProcessScope(2), sk.ProcessScope(3))
+    records = session.spawn(collect_marked, company, mark, 1000, scope=sk.ProcessScope(2))
+    counted = session.spawn(len, records, scope=sk.ProcessScope(3))
+
+    assert counted.result(timeout=30) == 1000
+    assert in_memory(mark) == 0
+
+    # the search does find what is let out
+    sample = session.spawn(first_of, records, 3).result(timeout=30)
+    assert len(sample) == 3
+    assert in_memory(mark) >= 3
