@@ -139,7 +139,7 @@ def _tell_stories(out: Path, camera: int | None) -> tuple[bool, Path]:
             told.append(story)
             _show(len(told), story)
         stories = [(story.heading, story.paragraph, story.lines, story.ok) for story in told]
-        title = "scopekit: six stories"
+        title = "scopekit: six stories, with the refusals that belong to them"
         report = write_report(session, out / "report.html", title=title, stories=stories)
     good = [story for story in told if story.ok]
     _print(f"\n{len(good)} of {len(told)} stories went as they should.")
