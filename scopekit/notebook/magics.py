@@ -236,7 +236,9 @@ class _Magics:
             session = start()
         except ScopekitError as error:
             raise _shortened(error) from None
-        _say(f"scopekit started {len(session.workers)} workers; %scopekit stop ends them")
+        count = len(session.workers)
+        many, them = ("", "it") if count == 1 else ("s", "them")
+        _say(f"scopekit started {count} worker{many}; %scopekit stop ends {them}")
         return session
 
     def _running_session(self) -> Session:

@@ -386,8 +386,11 @@ def test_a_refused_spawn_stops_an_unattended_notebook(notebook):
 
 
 _TERMINAL = """
+import faulthandler
+faulthandler.dump_traceback_later(40, exit=True)
 import scopekit as sk
-session = sk.start(0)
+from scopekit.notebook import magics
+magics.start = lambda: sk.start(0)
 %load_ext scopekit
 shell = get_ipython()
 shell.run_cell_magic("spawn", "name='t'", "print('out'); x = 20\\nx + 1")
@@ -410,5 +413,14 @@ def test_a_terminal_prints_it_all(own_folders):
         check=False,
     )
     script.unlink()
-    for expected in ("out", "Task t: done", "21", "ZeroDivisionError", "y is 40", "worker(0)"):
+    started = "scopekit started 1 worker; %scopekit stop ends it"
+    for expected in (
+        started,
+        "out",
+        "Task t: done",
+        "21",
+        "ZeroDivisionError",
+        "y is 40",
+        "worker(0)",
+    ):
         assert expected in done.stdout, done.stdout + done.stderr
