@@ -28,6 +28,5 @@ def guard(chunk: int, scope: Scope, asker: WorkerId, topology: Topology) -> None
         who = "the client (this notebook or script)" if asker == "client" else f"worker {asker}"
         raise ScopeViolationError(
             f"chunk {chunk} is valid only on {scope.describe()}, and {who} lies outside of that."
-            " Run a task on it there and fetch what the task returns; or widen its scope with"
-            " rescope(chunk, scope, declassify=True) if it may leave."
+            " Run a task on it there and fetch what the task returns."
         )
