@@ -54,18 +54,7 @@ def test_arguments_are_told_of_by_their_names(path):
         assert f"{name}:" in told, name
 
 
-STALE = {"scopekit.scopes.scope": "an example shows the words of before"}
-
-
-@pytest.mark.parametrize(
-    "module",
-    [
-        pytest.param(module, marks=pytest.mark.xfail(reason=STALE[module]))
-        if module in STALE
-        else module
-        for module in ["scopekit", *MODULES]
-    ],
-)
+@pytest.mark.parametrize("module", ["scopekit", *MODULES])
 def test_examples_are_true(module):
     loaded = importlib.import_module(module)
     runner = doctest.DocTestRunner(
