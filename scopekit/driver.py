@@ -230,7 +230,7 @@ class Driver:
                     self._push(chunk, worker, wire)
         except Exception as error:  # noqa: BLE001  # a user's __reduce__ may raise anything
             now = time.time()
-            failure = dump_error(error, "the client", skip=2)
+            failure = dump_error(error, "the client")
             return [ev.RunFailed(command.task, worker, failure, now, now)]
         wire.send(worker, self._run_order(command, wire))
         self._wake.set()
@@ -391,7 +391,7 @@ class Driver:
 
     def close_callbacks(self) -> None:
         """Ends the thread that runs callbacks, once the last one has run or after a limit."""
-        self._callbacks.close()
+        self._callbacks.finish()
 
 
 def _event(report: msg.Report, worker: WorkerId) -> ev.Event:
@@ -414,5 +414,7 @@ def _event(report: msg.Report, worker: WorkerId) -> ev.Event:
 def print_output(stream: str, text: str) -> None:
     """Prints what a task wrote, where nobody else asked for it."""
     target = sys.stderr if stream == "stderr" else sys.stdout
+    # Where tasks run in this process their stream stands here, and would send it back.
+    target = getattr(target, "original", target)
     target.write(text)
     target.flush()

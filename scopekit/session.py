@@ -152,6 +152,7 @@ class Session:
             lanes,
             lambda reports: self._driver.take_reports(self._here, reports),
             self._ask,
+            background=not inline,
         )
 
     def _ask(self, worker: WorkerId, chunks: Sequence[int]) -> list[tuple[StoredChunk, bytes]]:

@@ -12,6 +12,7 @@ import os
 import threading
 import time
 from collections import deque
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from scopekit.engine.context import RunningTask, running_task
@@ -21,6 +22,7 @@ from scopekit.errors import ChunkLostError, ScopeError, ScopeViolationError
 from scopekit.graph import StoredChunk
 from scopekit.guard import guard
 from scopekit.handles import Chunk
+from scopekit.scopes import AnyScope
 from scopekit.wire import messages as msg
 from scopekit.wire.codec import FIRST_INPUT, dump_error, load_value
 
@@ -74,6 +76,7 @@ class Agent:
         lanes: the lane of each processor of this process.
         publish: sends a batch of reports to the session.
         fetch: asks another process for chunks.
+        background: False to publish in the thread that has something to report, at once.
     """
 
     def __init__(
@@ -83,6 +86,8 @@ class Agent:
         lanes: Mapping[Processor, Lane],
         publish: Callable[[list[msg.Report]], None],
         fetch: Callable[[WorkerId, Sequence[int]], list[tuple[StoredChunk, bytes]]],
+        *,
+        background: bool = True,
     ) -> None:
         self.worker = worker
         self.store = Store(worker, topology)
@@ -96,7 +101,9 @@ class Agent:
         # Reentrant: Python may collect an object of a task's at any line in here, and
         # what its __del__ prints comes back.
         self._lock = threading.RLock()
-        self._publish_lock = threading.Lock()
+        self._background = background
+        # Reentrant: where the session is in this thread, what it does next may report.
+        self._publish_lock = threading.RLock()
         self._wake = threading.Event()
         self._closed = False
         self._dozing = False
@@ -130,7 +137,7 @@ class Agent:
         self.addresses = order.addresses
 
     def _on_run(self, order: msg.Run) -> None:
-        if self._publisher is None:
+        if self._publisher is None and self._background:
             self._publisher = threading.Thread(
                 target=self._publish_forever, name=f"scopekit-publisher-{self.worker}", daemon=True
             )
@@ -147,7 +154,7 @@ class Agent:
             value = load_value(order.pickled)
             stored = self.store.put(order.chunk, value, order.scope, order.processor)
         except Exception as error:  # noqa: BLE001  # a user's __setstate__ may raise anything
-            self._report(msg.PutFailed(order.chunk, dump_error(error, self._place(), skip=2)))
+            self._report(msg.PutFailed(order.chunk, dump_error(error, self._place())))
             return
         if order.reports:
             self._report(msg.ChunkPut(stored))
@@ -183,8 +190,7 @@ class Agent:
             report = msg.HandedBack(order.task, found.chunk, found.scope)
         except BaseException as error:  # noqa: BLE001  # a task may raise what it likes
             self._advise(error)
-            # The frames of this method and of the runner are no news to users.
-            failure = dump_error(error, self._place(order.processor), skip=2)
+            failure = dump_error(error, self._place(order.processor))
             report = msg.RunError(order.task, failure, started, time.time())
         finally:
             running_task.reset(token)
@@ -232,6 +238,9 @@ class Agent:
 
     def _keep(self, chunk: int, value: Any, scope: Scope, processor: Processor) -> StoredChunk:
         """Keeps one result; a chunk made here and returned gives it its own scope."""
+        if isinstance(value, ModuleType):
+            # A module is the name of something that every process has for itself.
+            scope = AnyScope()
         if isinstance(value, Chunk) and value.id in self.store:
             return self.store.alias(chunk, value.id)
         return self.store.put(chunk, value, scope, processor)
@@ -251,7 +260,10 @@ class Agent:
                 self._pending[-1] = msg.Output(task, stream, last.text + text)
             else:
                 self._pending.append(msg.Output(task, stream, text))
-        self._wake.set()
+        if self._background:
+            self._wake.set()
+        else:
+            self._flush()
 
     def _report(self, report: msg.Report, lane: Lane | None = None) -> None:
         with self._lock:
@@ -373,7 +385,7 @@ class Agent:
         self._wake.set()
         for lane in self._lanes.values():
             lane.close()
-        if self._publisher not in (None, threading.current_thread()):
+        if self._publisher is not None and self._publisher is not threading.current_thread():
             self._publisher.join(1.0)
         self.store.clear()
         self._functions.clear()

@@ -138,6 +138,12 @@ class ThreadLane:
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(_JOIN)
 
+    def finish(self) -> None:
+        """Runs what is waiting, then ends; waits for that no longer than a limit."""
+        self._jobs.put(None)
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(_JOIN)
+
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None and not self._closed:
             contextvars.copy_context().run(job)

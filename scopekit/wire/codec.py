@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import pickle
 import sys
 import threading
 import traceback
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cloudpickle
@@ -23,7 +25,6 @@ from scopekit.handles import Chunk, Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from types import TracebackType
 
 __all__ = (
     "FIRST_INPUT",
@@ -41,6 +42,8 @@ __all__ = (
 )
 
 _PROTOCOL = 5
+_PACKAGE = Path(__file__).parent.parent
+_OWN_FRAMES = tuple(str(_PACKAGE / name) + os.sep for name in ("engine", "wire"))
 FIRST_INPUT = b""
 _CONTAINERS = (list, tuple, dict, set, frozenset)
 
@@ -333,19 +336,18 @@ class PickledError:
         return RemoteError(text, self.type_name, self.traceback_text)
 
 
-def dump_error(error: BaseException, place: str, *, skip: int = 0) -> PickledError:
+def dump_error(error: BaseException, place: str) -> PickledError:
     """Describes an exception for the process that asked for the task.
 
     Args:
         error: the exception.
         place: where it was raised, in words.
-        skip: how many outer frames are scopekit's own.
     """
     return PickledError(
         pickled=_pickled_error(error),
         type_name=type_name(error),
         message=_text(error),
-        traceback_text=_format(error, skip),
+        traceback_text=_format(error),
         place=place,
     )
 
@@ -367,11 +369,20 @@ def _text(error: BaseException) -> str:
         return "<its text could not be had>"
 
 
-def _format(error: BaseException, skip: int) -> str:
-    frames: TracebackType | None = error.__traceback__
-    for _ in range(skip):
-        frames = frames.tb_next if frames is not None else None
+def _format(error: BaseException) -> str:
+    """Formats an exception without the frames that ran the task: they are no news to users."""
     try:
-        return "".join(traceback.format_exception(type(error), error, frames)).rstrip()
+        told = traceback.TracebackException.from_exception(error)
+        _leave_out_own_frames(told)
+        return "".join(told.format()).rstrip()
     except Exception:  # noqa: BLE001  # a user's __str__ may raise anything
-        return "".join(traceback.format_tb(frames)).rstrip()
+        return "".join(traceback.format_tb(error.__traceback__)).rstrip()
+
+
+def _leave_out_own_frames(told: traceback.TracebackException) -> None:
+    told.stack = traceback.StackSummary.from_list(
+        [frame for frame in told.stack if not frame.filename.startswith(_OWN_FRAMES)]
+    )
+    for further in (told.__cause__, told.__context__):
+        if further is not None:
+            _leave_out_own_frames(further)

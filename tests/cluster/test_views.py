@@ -53,7 +53,7 @@ def test_a_wait_over_views_has_its_limit(session, until, tmp_path):
     busy = session.spawn(_wait_for_file, gate, scope=sk.ProcessScope(0))
     # The engine's main thread reads what comes over views, and it is taken.
     until(lambda: busy.state == "running", "the task runs")
-    with pytest.raises(TimeoutError, match="worker 0 gave no answer within 0.2 s"):
+    with pytest.raises(TimeoutError, match=r"worker 0 gave no answer within 0\.2 s"):
         held.result(timeout=0.2)
     gate.touch()
     assert busy.result() is None
