@@ -414,7 +414,5 @@ def _event(report: msg.Report, worker: WorkerId) -> ev.Event:
 def print_output(stream: str, text: str) -> None:
     """Prints what a task wrote, where nobody else asked for it."""
     target = sys.stderr if stream == "stderr" else sys.stdout
-    # Where tasks run in this process their stream stands here, and would send it back.
-    target = getattr(target, "original", target)
     target.write(text)
     target.flush()

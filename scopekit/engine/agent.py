@@ -278,8 +278,14 @@ class Agent:
         with self._publish_lock:
             with self._lock:
                 batch, self._pending = self._pending, []
-            if batch:
+            if not batch:
+                return
+            # Where the session is in this thread, what it does now is not the task's doing.
+            token = running_task.set(None)
+            try:
                 self._publish(batch)
+            finally:
+                running_task.reset(token)
 
     def _publish_forever(self) -> None:
         last_busy = time.monotonic()
