@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import difflib
 import html
-import re
 import sys
-import threading
-import uuid
-from collections import deque
-from concurrent.futures import Future
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from functools import partial
-from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 from IPython.core.magic import no_var_expand
 
 from scopekit.api import fetch, start
-from scopekit.encoding import Encoding, state_style
+from scopekit.encoding import Encoding
 from scopekit.engine.cell import remember_source, spawned_cell
-from scopekit.errors import SchedulingError, ScopeError, ScopekitError, ScopeViolationError
-from scopekit.handles import Chunk, Task
+from scopekit.errors import SchedulingError, ScopeError, ScopekitError
+from scopekit.handles import Task
+from scopekit.notebook.board import Board, Desk
 from scopekit.notebook.cells import CellNames, OptionTextError, analyse, split_options
-from scopekit.notebook.displays import swatch_html, task_text
+from scopekit.notebook.displays import swatch_html
 from scopekit.options import Options, get_options
 from scopekit.scopes import AnyScope, DefaultScope, NodeScope, ProcessScope
 from scopekit.scopes import scope as make_scope
@@ -37,13 +32,6 @@ if TYPE_CHECKING:
     from scopekit.scopes import Scope
 
 __all__ = ("register", "unregister")
-
-_KEPT = 1_000_000
-_SHOWN_BYTES = 10_000_000
-_REPAINT = 0.1
-_BYTES_A_SECOND = 1_000_000
-_FIRST_LOOK, _LAST_LOOK = 0.2, 2.0
-_ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 
 
 def register(shell: Any) -> None:
@@ -101,7 +89,7 @@ class _Magics:
 
     def __init__(self, shell: Any) -> None:
         self._shell = shell
-        self.desk = _Desk(shell)
+        self.desk = Desk(shell)
         self._last: Task | Explanation | None = None
 
     def table(self) -> list[tuple[str, str, Callable[..., Any]]]:
@@ -182,7 +170,7 @@ class _Magics:
 
     def _submit(
         self, given: Options, call: tuple[Any, ...], names: CellNames, number: int
-    ) -> tuple[Task, _Board]:
+    ) -> tuple[Task, Board]:
         session = self._session()
         known = self._known()
         inputs = {name: known[name] for name in names.reads if name in known}
@@ -238,7 +226,7 @@ class _Magics:
             raise _shortened(error) from None
         count = len(session.workers)
         many, them = ("", "it") if count == 1 else ("s", "them")
-        _say(f"scopekit started {count} worker{many}; %scopekit stop ends {them}")
+        say(f"scopekit started {count} worker{many}; %scopekit stop ends {them}")
         return session
 
     def _running_session(self) -> Session:
@@ -348,10 +336,10 @@ class _Magics:
             raise UsageError("write %scopekit start [n], %scopekit stop or %scopekit status")
         session = innermost_session()
         if session is None:
-            _say("there is no session; %scopekit start starts one")
+            say("there is no session; %scopekit start starts one")
         elif word == "stop":
             session.close()
-            _say(f"session {session.name} is closed")
+            say(f"session {session.name} is closed")
         return None if word == "stop" else session
 
 
@@ -399,304 +387,8 @@ def _processors(count: int) -> str:
     return f"{count} processor{'' if count == 1 else 's'}"
 
 
-def _say(text: str) -> None:
-    print(text)  # noqa: T201  # this is a user's screen
-
-
 def _shortened(error: ScopekitError) -> ScopekitError:
     """Makes IPython show an error without the frames of its own and of scopekit."""
     lines = [f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())]
     error._render_traceback_ = partial(list, lines)  # type: ignore[attr-defined]
     return error
-
-
-# -- what happened to a task, in words ----------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _End:
-    """How a task ended.
-
-    Attributes:
-        error: the text of its error.
-        remark: why its value is not shown.
-        value: the value to show, as mime bundle with metadata.
-    """
-
-    error: str = ""
-    remark: str = ""
-    value: tuple[dict[str, Any], dict[str, Any]] | None = None
-
-
-def _end_of(shell: Any, session: Session, task: Task, *, shows: bool) -> _End:
-    if task.cancelled():
-        return _End()
-    # Task's own method also reports a value that must not come here, which is no failure.
-    failure = Future.exception(task)
-    if failure is not None:
-        return _End(error=_error_text(failure))
-    if not shows:
-        return _End()
-    try:
-        return _value_of(shell, session, task)
-    except ScopeViolationError:
-        return _End(remark=f"its value stays on {_scope_of(session, task)}")
-    except Exception as error:  # noqa: BLE001  # a value's type may raise anything
-        return _End(remark=f"its value cannot be shown: {type(error).__name__}: {error}")
-
-
-def _value_of(shell: Any, session: Session, task: Task) -> _End:
-    refusal = task.exception()
-    if refusal is not None:
-        raise refusal
-    chunk: Chunk = session.fetch(task, raw=True)
-    if chunk.type == "NoneType":
-        return _End()
-    if chunk.nbytes > _SHOWN_BYTES:
-        return _End(remark=f"its value, {chunk.nbytes / 1e6:.0f} MB, stays until %fetch brings it")
-    return _End(value=shell.display_formatter.format(task.result()))
-
-
-def _scope_of(session: Session, task: Task) -> str:
-    chunk: Chunk = session.fetch(task, raw=True)
-    return chunk.processor.describe() if chunk.scope == AnyScope() else chunk.scope.describe()
-
-
-def _error_text(error: BaseException) -> str:
-    notes = [_users_frames(note) for note in getattr(error, "__notes__", ())]
-    return "\n".join([f"{type(error).__name__}: {error}", *notes])
-
-
-_TRACEBACK = re.compile(r"([ |]*)(\+ )?(?:Exception Group )?Traceback \(most recent call last\):")
-
-
-def _users_frames(text: str) -> str:
-    """Leaves out the frames that come before the cell's own in a formatted traceback."""
-    kept: list[str] = []
-    margin: str | None = None
-    for line in text.splitlines():
-        head = _TRACEBACK.match(line)
-        if head is not None:
-            margin = head[1] + ("| " if head[2] else "")
-        elif margin is not None:
-            # Without a frame of the cell, none of the others says anything to its author.
-            if line.startswith(f"{margin}  ") and not line.startswith(f'{margin}  File "<cell '):
-                continue
-            margin = None
-        kept.append(line)
-    return "\n".join(kept)
-
-
-# -- where it is shown ----------------------------------------------------------------------
-
-
-class _Desk:
-    """Publishes displays of one shell; prints where there are none."""
-
-    def __init__(self, shell: Any) -> None:
-        self.shell = shell
-        self.live = getattr(shell, "kernel", None) is not None
-        self._running = True
-        self._late: dict[str, tuple[dict[str, Any], dict[str, Any] | None]] = {}
-
-    def watch(self) -> None:
-        """Begins to follow which cells run."""
-        self.shell.events.register("pre_run_cell", self._cell_begins)
-        self.shell.events.register("post_run_cell", self._cell_ends)
-
-    def unwatch(self) -> None:
-        """Ends what ``watch`` began."""
-        self.shell.events.unregister("pre_run_cell", self._cell_begins)
-        self.shell.events.unregister("post_run_cell", self._cell_ends)
-
-    def _cell_begins(self, _: Any) -> None:
-        self._running = True
-        # Whoever runs notebooks without a browser hears only what comes while a cell runs.
-        while self._late:
-            display_id, (data, metadata) = self._late.popitem()
-            self.publish(data, metadata, display_id=display_id, update=True)
-
-    def _cell_ends(self, _: Any) -> None:
-        self._running = False
-
-    def publish(
-        self,
-        data: dict[str, Any],
-        metadata: dict[str, Any] | None = None,
-        *,
-        display_id: str | None = None,
-        update: bool = False,
-    ) -> None:
-        """Shows a mime bundle under the running cell, or in the place of an earlier one."""
-        if not self.live:
-            _say(data.get("text/plain", ""))
-            return
-        if update and display_id is not None and not self._running:
-            self._late[display_id] = (data, metadata)
-        transient = {} if display_id is None else {"display_id": display_id}
-        self.shell.display_pub.publish(data, metadata, transient=transient, update=update)
-
-    def here(self, value: Any) -> Any:
-        """Returns a value for the notebook to show; prints it where there is none."""
-        if self.live:
-            return value
-        _say(str(value))
-        return None
-
-    def board(self, session: Session, *, shows: bool) -> _Board:
-        """Returns what will show a task that the running cell spawns."""
-        return (_CellBoard if self.live else _Board)(self, session, shows=shows)
-
-
-class _Board:
-    """Shows a task in a terminal, as it goes; the form without displays."""
-
-    def __init__(self, desk: _Desk, session: Session, *, shows: bool) -> None:
-        self._desk = desk
-        self._session = session
-        self._shows = shows
-
-    def show(self, task: Task) -> None:
-        """Begins to show the task."""
-        _say(task_text(task.facts()))
-
-    def write(self, stream: str, text: str) -> None:
-        """Takes what the task prints."""
-        target = sys.stderr if stream == "stderr" else sys.stdout
-        target.write(text)
-        target.flush()
-
-    def finish(self, task: Future[Any]) -> None:
-        """Shows how the task ended."""
-        assert isinstance(task, Task)
-        end = _end_of(self._desk.shell, self._session, task, shows=self._shows)
-        lines = [task_text(task.facts()), end.remark, end.error]
-        if end.value is not None:
-            lines.append(end.value[0].get("text/plain", ""))
-        self.write("stdout", "".join(f"{line}\n" for line in lines if line))
-
-
-class _CellBoard(_Board):
-    """Shows a task under the cell that spawned it, whichever cell runs meanwhile."""
-
-    def __init__(self, desk: _Desk, session: Session, *, shows: bool) -> None:
-        super().__init__(desk, session, shows=shows)
-        self._ids = uuid.uuid4().hex, uuid.uuid4().hex
-        self._lock = threading.RLock()
-        self._pieces: deque[tuple[str, str]] = deque()
-        self._size = 0
-        self._task: Task | None = None
-        self._end: _End | None = None
-        self._timer: threading.Timer | None = None
-        self._painted = ""
-        self._look = _FIRST_LOOK
-
-    def show(self, task: Task) -> None:
-        """Puts displays under the running cell: one for the task, one for its value."""
-        # The session's lock is never asked for under our own: its thread writes to us.
-        facts = task.facts()
-        with self._lock:
-            self._task = task
-            self._paint(facts, update=False)
-            if self._shows:
-                self._desk.publish({"text/plain": ""}, display_id=self._ids[1])
-            self._paint_in(self._look)
-
-    def write(self, stream: str, text: str) -> None:
-        """Takes what the task prints; the oldest goes when it is more than a megabyte."""
-        with self._lock:
-            self._pieces.append((stream, text[-_KEPT:]))
-            self._size += len(self._pieces[-1][1])
-            while self._size > _KEPT:
-                self._size -= len(self._pieces.popleft()[1])
-            self._paint_in(_REPAINT + self._size / _BYTES_A_SECOND)
-
-    def finish(self, task: Future[Any]) -> None:
-        """Shows how the task ended."""
-        assert isinstance(task, Task)
-        end = _end_of(self._desk.shell, self._session, task, shows=self._shows)
-        facts = task.facts()
-        with self._lock:
-            if self._task is None:
-                return
-            self._task, self._end = None, end
-            if self._timer is not None:
-                self._timer.cancel()
-            self._paint(facts)
-            if end.value is not None:
-                data, metadata = end.value
-                self._desk.publish(data, metadata, display_id=self._ids[1], update=True)
-
-    def _paint_in(self, seconds: float) -> None:
-        """Repaints soon, if no earlier call has seen to that."""
-        if self._task is None:
-            return
-        if self._timer is not None:
-            if self._timer.interval <= seconds:
-                return
-            self._timer.cancel()
-        self._timer = threading.Timer(seconds, self._repaint)
-        self._timer.name = "cell-display"
-        self._timer.daemon = True
-        self._timer.start()
-
-    def _repaint(self) -> None:
-        task = self._task
-        if task is None:
-            return
-        if task.done():
-            # A session that was closed calls nobody back.
-            self.finish(task)
-            return
-        facts = task.facts()
-        with self._lock:
-            self._timer = None
-            if self._task is not None:
-                self._paint(facts)
-                self._look = min(2 * self._look, _LAST_LOOK)
-                self._paint_in(self._look)
-
-    def _paint(self, facts: Mapping[str, Any], *, update: bool = True) -> None:
-        end = self._end or _End()
-        written = self._written()
-        plain = [task_text(facts), *(text for _, text in written), end.remark, end.error]
-        marked = _status_html(facts, end.remark)
-        marked += "".join(_output_html(stream, text) for stream, text in written)
-        if end.error:
-            marked += _output_html("stderr", end.error)
-        if marked == self._painted:
-            return
-        self._painted = marked
-        bundle = {
-            "text/plain": "\n".join(text.rstrip("\n") for text in plain if text),
-            "text/html": marked,
-        }
-        self._desk.publish(bundle, display_id=self._ids[0], update=update)
-
-    def _written(self) -> list[tuple[str, str]]:
-        runs = groupby(self._pieces, key=lambda piece: piece[0])
-        return [(stream, _settled("".join(p for _, p in pieces))) for stream, pieces in runs]
-
-
-def _settled(text: str) -> str:
-    """Leaves out what a terminal would have overwritten or shown as colour."""
-    lines = _ANSI.sub("", text).split("\n")
-    return "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in lines)
-
-
-def _status_html(facts: Mapping[str, Any], remark: str) -> str:
-    dot = (
-        "display:inline-block;width:9px;height:9px;border-radius:5px;margin-right:6px;"
-        f"background:{state_style(facts['state']).colour}"
-    )
-    remark = f"; {remark}" if remark else ""
-    return (
-        f'<div style="opacity:.85"><span style="{dot}"></span>'
-        f"{html.escape(task_text(facts).removeprefix('Task '))}{html.escape(remark)}</div>"
-    )
-
-
-def _output_html(stream: str, text: str) -> str:
-    tint = ";background:rgba(213,64,64,.12)" if stream == "stderr" else ""
-    style = f"margin:0;padding:0 4px;white-space:pre-wrap{tint}"
-    return f'<pre style="{style}">{html.escape(text, quote=False)}</pre>'
