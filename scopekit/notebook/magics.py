@@ -17,7 +17,7 @@ from scopekit.encoding import Encoding
 from scopekit.engine.cell import remember_source, spawned_cell
 from scopekit.errors import SchedulingError, ScopeError, ScopekitError
 from scopekit.handles import Task
-from scopekit.notebook.board import Board, Desk
+from scopekit.notebook.board import Board, Desk, say
 from scopekit.notebook.cells import CellNames, OptionTextError, analyse, split_options
 from scopekit.notebook.displays import swatch_html
 from scopekit.options import Options, get_options
