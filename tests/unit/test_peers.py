@@ -1,0 +1,239 @@
+"""Chunks from process to process, over real sockets."""
+
+import itertools
+import socket
+import threading
+import time
+
+import pytest
+import zmq
+
+from scopekit.engine.store import Store
+from scopekit.errors import ChunkLostError, ScopeViolationError
+from scopekit.places import Process, Topology
+from scopekit.scopes import AnyScope, ProcessScope, ThreadProc
+from scopekit.wire.codec import load_value
+from scopekit.wire.messages import PeerAddress
+from scopekit.wire.peers import PeerClient, PeerServer, key_pair
+
+TOPOLOGY = Topology([Process.with_threads(0, "a"), Process.with_threads(1, "b")])
+LIMIT = 20.0
+
+
+class Asked(PeerClient):
+    """A peer that remembers its public key."""
+
+    def __init__(self, keys=None):
+        self.keys = key_pair() if keys is None else keys
+        super().__init__(self.keys)
+
+
+@pytest.fixture
+def store():
+    store = Store(0, TOPOLOGY)
+    store.put(1, [1, 2, 3], AnyScope(), ThreadProc(0, 0))
+    store.put(2, "secret", ProcessScope(0), ThreadProc(0, 0))
+    store.put(3, b"x" * 5_000_000, AnyScope(), ThreadProc(0, 0))
+    return store
+
+
+@pytest.fixture
+def server(store):
+    server = PeerServer(
+        key_pair(),
+        "127.0.0.1",
+        lambda chunks, asker: [store.give(chunk, asker) for chunk in chunks],
+    )
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def client(server):
+    client = Asked()
+    server.allow({client.keys[0]: 1})
+    yield client
+    client.close()
+
+
+def values(answer):
+    return [load_value(pickled) for _, pickled in answer]
+
+
+def until(condition):
+    deadline = time.monotonic() + LIMIT
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_peer_is_given_the_chunks_that_it_asks_for_in_order(server, client):
+    answer = client.ask(server.address, [3, 1], LIMIT)
+
+    assert [stored.id for stored, _ in answer] == [3, 1]
+    assert values(answer) == [b"x" * 5_000_000, [1, 2, 3]]
+
+
+def test_asking_for_nothing_gives_nothing(server, client):
+    assert client.ask(server.address, [], LIMIT) == []
+
+
+def test_a_violation_of_a_scope_travels_as_its_own_error(server, client):
+    with pytest.raises(ScopeViolationError, match="chunk 2 is valid only on") as caught:
+        client.ask(server.address, [1, 2], LIMIT)
+
+    assert "secret" not in str(caught.value)
+    assert values(client.ask(server.address, [1], LIMIT)) == [[1, 2, 3]]
+
+
+def test_a_chunk_that_is_not_there_travels_as_its_own_error(server, client):
+    with pytest.raises(ChunkLostError, match="chunk 99"):
+        client.ask(server.address, [99], LIMIT)
+
+
+def test_another_error_s_text_stays_with_the_holder(store, server, client):
+    def give(chunks, asker):
+        raise ValueError("the secret is 42")
+
+    server._give = give
+    with pytest.raises(ChunkLostError) as caught:
+        client.ask(server.address, [1], LIMIT)
+
+    assert "ValueError" in str(caught.value)
+    assert "42" not in str(caught.value)
+
+
+def test_who_asks_is_read_from_the_key(store, server, client):
+    other = Asked()
+    server.allow({client.keys[0]: 1, other.keys[0]: 0})
+    try:
+        assert values(other.ask(server.address, [2], LIMIT)) == ["secret"]
+        with pytest.raises(ScopeViolationError):
+            client.ask(server.address, [2], LIMIT)
+    finally:
+        other.close()
+
+
+def test_an_unknown_key_gets_no_answer_and_the_service_goes_on(server, client):
+    stranger = Asked()
+    try:
+        with pytest.raises((TimeoutError, ConnectionError)):
+            stranger.ask(server.address, [1], 0.5)
+    finally:
+        stranger.close()
+
+    assert values(client.ask(server.address, [1], LIMIT)) == [[1, 2, 3]]
+
+
+def test_a_key_that_is_taken_off_the_list_is_refused_on_a_connection_that_stands(server, client):
+    client.ask(server.address, [1], LIMIT)
+    server.allow({})
+    with pytest.raises((TimeoutError, ConnectionError, ScopeViolationError, ChunkLostError)):
+        client.ask(server.address, [1], 0.5)
+
+
+def test_somebody_who_takes_another_for_the_server_sends_it_nothing(server, client):
+    wrong = PeerAddress(server.address.endpoint, key_pair()[0])
+    with pytest.raises((TimeoutError, ConnectionError)):
+        client.ask(wrong, [1], 0.5)
+
+
+def test_plain_zmq_is_refused_and_the_service_goes_on(server, client):
+    context = zmq.Context()
+    plain = context.socket(zmq.DEALER)
+    plain.linger = 0
+    plain.connect(server.address.endpoint)
+    plain.send_multipart([b"\0" * 8, b"\0" * 8])
+
+    assert not plain.poll(300)
+    assert values(client.ask(server.address, [1], LIMIT)) == [[1, 2, 3]]
+    plain.close(0)
+    context.destroy(0)
+
+
+@pytest.mark.parametrize(
+    "said", [b"", b"GET / HTTP/1.1\r\n\r\n", b"\xff" * 64, b"\x00" * 10_000], ids=repr
+)
+def test_garbage_bytes_are_refused_and_the_service_goes_on(server, client, said):
+    host, port = server.address.endpoint.removeprefix("tcp://").rsplit(":", 1)
+    with socket.create_connection((host, int(port)), LIMIT) as raw:
+        raw.sendall(said)
+
+        assert values(client.ask(server.address, [1], LIMIT)) == [[1, 2, 3]]
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [[b"short"], [b"\0" * 8, b"odd length"], [b"", b"", b""], [b"\0" * 8, b"\0" * 8, b"more"]],
+    ids=repr,
+)
+def test_a_known_peer_that_says_nonsense_is_counted_and_the_others_are_served(
+    server, client, frames
+):
+    context = zmq.Context()
+    known = context.socket(zmq.DEALER)
+    known.linger = 0
+    known.curve_publickey, known.curve_secretkey = client.keys
+    known.curve_serverkey = server.address.public_key
+    known.connect(server.address.endpoint)
+    known.send_multipart(frames)
+    until(lambda: server.refused)
+
+    assert values(client.ask(server.address, [1], LIMIT)) == [[1, 2, 3]]
+    known.close(0)
+    context.destroy(0)
+
+
+def test_a_peer_that_does_not_answer_is_given_up(client):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = PeerAddress(f"tcp://127.0.0.1:{silent.getsockname()[1]}", key_pair()[0])
+        began = time.monotonic()
+        with pytest.raises(TimeoutError, match="no answer"):
+            client.ask(address, [1], 0.3)
+
+    assert time.monotonic() - began < LIMIT / 2
+
+
+def test_an_answer_that_comes_too_late_is_not_taken_for_the_next(store, server, client):
+    go, calls = threading.Event(), itertools.count()
+
+    def give(chunks, asker):
+        if next(calls) == 0:
+            go.wait(LIMIT)
+        return [store.give(chunk, asker) for chunk in chunks]
+
+    server._give = give
+    with pytest.raises(TimeoutError):
+        client.ask(server.address, [1], 0.2)
+    go.set()
+
+    assert [stored.id for stored, _ in client.ask(server.address, [3], LIMIT)] == [3]
+
+
+def test_several_threads_may_ask_at_once(server, client):
+    found, failed = [], []
+
+    def ask(chunk):
+        try:
+            given = [client.ask(server.address, [chunk], LIMIT)[0][0] for _ in range(20)]
+            found.extend(stored.id == chunk for stored in given)
+        except Exception as error:  # noqa: BLE001
+            failed.append(error)
+
+    threads = [threading.Thread(target=ask, args=(chunk,)) for chunk in (1, 3, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(LIMIT)
+
+    assert failed == []
+    assert found == [True] * 60
+
+
+def test_a_server_closes_within_a_second_or_so():
+    server = PeerServer(key_pair(), "127.0.0.1", lambda chunks, asker: [])
+    began = time.monotonic()
+    server.close()
+
+    assert time.monotonic() - began < LIMIT / 2
+    assert not [t for t in threading.enumerate() if t.name == "scopekit-peers"]
