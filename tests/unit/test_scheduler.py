@@ -297,6 +297,57 @@ def test_a_chunk_that_a_dead_worker_reports_is_not_held(watched):
     watched.store(50, 0)
 
 
+# -- handing back ---------------------------------------------------------------
+
+
+def hand_back(watched, number, chunk, scope):
+    worker = watched.worker_of(number)
+    return watched.handle(ev.RunHandedBack(number, worker, chunk, scope, watched.tick()))
+
+
+def test_a_task_that_is_handed_back_goes_where_its_input_is_valid(watched):
+    watched.spawn(1, scope=ProcessScope(0))
+    watched.finish(1)
+    watched.spawn(3, scope=ProcessScope(0), function="long")
+    watched.spawn(10, 2, scope=NodeScope("a"))
+    assert watched.worker_of(10) == 1
+    assert hand_back(watched, 10, 2, ProcessScope(0)) == []
+    commands = watched.finish(3)
+
+    assert [(s.task, s.processor.worker) for s in starts(commands)] == [(10, 0)]
+    assert watched.chunk(2).scope == ProcessScope(0)
+
+
+def test_a_task_that_is_handed_back_and_fits_nowhere_fails(watched):
+    watched.spawn(1, scope=ProcessScope(0))
+    watched.finish(1)
+    watched.spawn(10, 2, scope=ProcessScope(1))
+    commands = hand_back(watched, 10, 2, ProcessScope(0))
+
+    assert settled(commands) == {10: "failed"}
+    assert isinstance(watched.scheduler.tasks[10].failure, ScopeConflictError)
+
+
+def test_what_another_worker_hands_back_is_ignored_but_its_news_is_not(watched):
+    watched.spawn(1, scope=ProcessScope(0))
+    watched.finish(1)
+    watched.spawn(10, 2, scope=ProcessScope(0))
+    assert watched.handle(ev.RunHandedBack(10, 3, 2, ProcessScope(0), 9.0)) == []
+
+    assert watched.state(10) == "queued"
+    assert watched.chunk(2).scope == ProcessScope(0)
+
+
+def test_a_pinned_chunk_keeps_later_tasks_away(watched):
+    watched.spawn(1, scope=ProcessScope(0))
+    watched.finish(1)
+    watched.handle(ev.ChunkPinned(2, ProcessScope(0)))
+    watched.handle(ev.ChunkPinned(999, ProcessScope(0)))
+    commands = watched.spawn(10, 2, scope=ProcessScope(1))
+
+    assert settled(commands) == {10: "failed"}
+
+
 # -- chunks ---------------------------------------------------------------------
 
 
