@@ -633,8 +633,8 @@ def test_a_chunk_in_a_closure_is_refused_or_there_when_it_is_read(session, home,
 
 @pytest.mark.xfail(
     strict=True,
-    reason="Driver.spawn keeps the task of a refused spawn in _pending, whose handle keeps the"
-    " chunk record",
+    reason="the scheduler records a chunk for each result of a refused task, with a handle that"
+    " nobody ever lets go",
 )
 def test_a_refused_spawn_leaves_no_chunk_record(session):
     gc.collect()

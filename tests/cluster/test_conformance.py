@@ -469,11 +469,6 @@ def test_waiting_for_a_worker_ends_in_an_error_that_names_the_scope(session):
         task.fetch()
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a spawn that goes unmatched does not wake the driver's thread, which looks at"
-    " the deadline only at its next tick, up to 5 s later",
-)
 def test_waiting_for_a_worker_ends_when_its_time_is_over(session):
     """C132."""
     gc.collect()

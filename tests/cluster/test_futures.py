@@ -529,11 +529,6 @@ def test_a_task_is_done_once_its_state_says_so(session):
     assert "done" in repr(task)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="the agent's publishing thread sleeps until something else wakes it, so Started"
-    " is never reported for a task that runs alone",
-)
 @pytest.mark.parametrize("thread", [0, 1])
 def test_a_task_that_runs_says_so(session, gate, until, thread):
     task = session.spawn(hold, str(gate), scope=ExactScope(ThreadProc(3, thread)))
@@ -541,10 +536,6 @@ def test_a_task_that_runs_says_so(session, gate, until, thread):
     until(lambda: task.state == "running", "the task runs", 3)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="nothing ever calls Future.set_running_or_notify_cancel: running() is always False",
-)
 def test_a_task_that_runs_is_running_like_any_future(session, gate, until, tmp_path):
     task = session.spawn(hold, str(gate), str(tmp_path / "runs"), scope=SLOT)
     until((tmp_path / "runs").exists, "the task runs")
@@ -566,11 +557,6 @@ def test_a_busy_main_thread_does_not_idle_the_other_threads_of_its_engine(
     assert session.spawn(add, 1, scope=ExactScope(ThreadProc(3, 1))).result(3) == 2
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="an unscoped task is given to the idle thread of an engine whose main thread is"
-    " busy, and waits there although other engines are free",
-)
 def test_unscoped_tasks_flow_past_a_busy_main_thread(session, gate, until, tmp_path):
     session.spawn(hold, str(gate), str(tmp_path / "runs"), scope=ExactScope(ThreadProc(3, 0)))
     until((tmp_path / "runs").exists, "the task runs")

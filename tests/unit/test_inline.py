@@ -99,12 +99,6 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="the publishing thread holds the publishing lock and wants the driver's, which the"
-    " caller's thread holds while the task runs, and then wants the publishing lock: both wait"
-    " for ever",
-)
 def test_a_task_that_prints_and_takes_its_time_ends():
     done = subprocess.run(
         [sys.executable, "-c", DEADLOCK], capture_output=True, text=True, timeout=60, check=False
@@ -113,10 +107,6 @@ def test_a_task_that_prints_and_takes_its_time_ends():
     assert done.stdout == "running\n7\n"
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="the agent starts its publishing thread also where reports are taken at once",
-)
 def test_nothing_but_the_callers_thread_is_needed():
     before = set(threading.enumerate())
     with sk.start(0) as session:
