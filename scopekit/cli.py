@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 import webbrowser
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING
 import scopekit
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from scopekit.demo.telling import StoryResult
     from scopekit.session import Session
@@ -32,6 +33,7 @@ __all__ = ("main",)
 _WRONG = 1
 _IMPOSSIBLE = 2
 _INTERRUPTED = 130
+_ENDINGS = (signal.SIGINT, signal.SIGTERM)
 _DEMO_NEEDS = ("numpy", "cv2")
 
 
@@ -94,19 +96,35 @@ def _demo(out: Path, *, headless: bool, camera: int | None) -> int:
     except OSError as error:
         _complain(f"--out {out}: {error.strerror}")
         return _IMPOSSIBLE
-    # Whoever ends the demo politely gets the same tidy end as Ctrl-C.
-    before = signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        good, report = _tell_stories(out, camera)
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    with _interruptible() as asked_to_end:
+        good, report = _tell_stories(out, camera, asked_to_end)
     if not headless and _has_display():
         webbrowser.open(report.resolve().as_uri())
     return 0 if good else _WRONG
 
 
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
+@contextmanager
+def _interruptible() -> Iterator[list[int]]:
+    """Makes Ctrl-C and a polite kill the same tidy end.
+
+    Yields:
+        The signals that came. The first raises KeyboardInterrupt, which may get lost
+        where Python calls back, in a finalizer for one; the list does not.
+    """
+    came: list[int] = []
+
+    def interrupt(number: int, _: object) -> None:
+        came.append(number)
+        # Further ones must not cut short the end that the first one began.
+        if len(came) == 1:
+            raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in _ENDINGS}
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _lacking(modules: Sequence[str]) -> str:
@@ -123,7 +141,7 @@ def _lacking(modules: Sequence[str]) -> str:
     return ""
 
 
-def _tell_stories(out: Path, camera: int | None) -> tuple[bool, Path]:
+def _tell_stories(out: Path, camera: int | None, asked_to_end: Sequence[int]) -> tuple[bool, Path]:
     from scopekit.demo.stories import NODES, run_stories  # noqa: PLC0415  # only the demo's
     from scopekit.report import write_report  # noqa: PLC0415  # likewise
 
@@ -138,6 +156,8 @@ def _tell_stories(out: Path, camera: int | None) -> tuple[bool, Path]:
         for story in run_stories(session, Path(folder), device=camera):
             told.append(story)
             _show(len(told), story)
+            if asked_to_end:
+                raise KeyboardInterrupt
         stories = [(story.heading, story.paragraph, story.lines, story.ok) for story in told]
         title = "scopekit: six stories, with the refusals that belong to them"
         report = write_report(session, out / "report.html", title=title, stories=stories)
