@@ -961,3 +961,39 @@ def test_the_scope_of_a_dead_engine_names_it_as_gone(mortal, victim, until):
         mortal.spawn(add, 1, scope=ProcessScope(victim))
     assert mortal.spawn(add, 1).result(20) == 2
     assert victim not in mortal.run(int)
+
+
+@pytest.mark.slow
+def test_a_task_ends_in_words_when_the_last_engine_dies_and_the_session_closes(
+    own_folders, tmp_path, until
+):
+    gate, started = tmp_path / "gate", tmp_path / "started"
+    with sk.start(1) as session:
+        task = session.spawn(hold, str(gate), str(started))
+        dependant = session.spawn(add, task)
+        until(started.exists, "the task runs")
+
+        kill(session, 0, until)
+
+        with pytest.raises(sk.ScopekitError, match=task.name):
+            task.result(20)
+        with pytest.raises(sk.ScopekitError, match=task.name):
+            dependant.result(20)
+        with pytest.raises(sk.SchedulingError):
+            session.spawn(add, 1)
+
+
+@pytest.mark.slow
+def test_a_value_on_its_way_when_its_engine_dies_is_lost_in_words(own_folders, until):
+    with sk.start(2) as session:
+        big = session.spawn(lambda: bytes(200_000_000), scope=ProcessScope(0))
+        big.wait(60)
+        reader = session.spawn(len, big, scope=ProcessScope(1))
+
+        kill(session, 0, until)
+
+        # either it was read before, or its loss is told
+        assert isinstance(reader.exception(60), (type(None), sk.ChunkLostError))
+        with pytest.raises(sk.ChunkLostError, match="worker 0"):
+            big.result(60)
+        assert session.spawn(add, 1).result(20) == 2
