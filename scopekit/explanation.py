@@ -9,7 +9,9 @@ if TYPE_CHECKING:
     from scopekit.places import Topology
     from scopekit.scopes import Processor, Scope
 
-__all__ = ("Explanation", "Operand", "Outcome")
+__all__ = ("DEFAULT", "Explanation", "Operand", "Outcome")
+
+DEFAULT = "default"
 
 Outcome = Literal["placed", "queued", "waiting", "unmatched", "conflict"]
 _LISTED = 6
@@ -30,6 +32,12 @@ class Operand:
     scope: Scope
     removed: int
     allowed: int
+
+    def told(self) -> str:
+        """Names the scope with where it was written, such as ``scope= worker 0``."""
+        if self.origin == DEFAULT:
+            return "the default scope (engines only)"
+        return f"{self.origin} {self.scope.describe()}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +71,7 @@ class Explanation:
     def sentence(self) -> str:
         """Says the outcome in one sentence."""
         removed = ", ".join(
-            f"{op.origin} {op.scope.describe()} removed {op.removed}"
-            for op in self.operands
-            if op.removed
+            f"{op.told()} removed {op.removed}" for op in self.operands if op.removed
         )
         because = f"; {removed}" if removed else ""
         if self.chosen is not None:
@@ -104,7 +110,7 @@ class Explanation:
     def text(self) -> str:
         """Tells the whole decision as text, one line per operand."""
         lines = [self.sentence(), f"  {self.candidates} processors"]
-        lines += [f"  - {op.removed:<4} {op.origin} {op.scope.describe()}" for op in self.operands]
+        lines += [f"  - {op.removed:<4} {op.told()}" for op in self.operands]
         names = ", ".join(self.place(processor) for processor in self.left[:_LISTED])
         more = f" and {len(self.left) - _LISTED} more" if len(self.left) > _LISTED else ""
         lines.append(f"  = {len(self.left)} left{': ' + names + more if names else ''}")

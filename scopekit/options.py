@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from scopekit.errors import ScopeError
+from scopekit.explanation import DEFAULT
 from scopekit.scopes import (
     AnyScope,
     DefaultScope,
@@ -107,7 +108,7 @@ def operands(given: Options) -> tuple[tuple[str, Scope], ...]:
     ]
     fence = _perimeter.get()
     fences = [("perimeter", fence)] if fence is not None else []
-    return tuple((found or [("default", DefaultScope())]) + result[:1] + fences)
+    return tuple((found or [(DEFAULT, DefaultScope())]) + result[:1] + fences)
 
 
 def _compute_operands(options: Options, where: str) -> list[tuple[str, Scope]]:

@@ -129,10 +129,11 @@ def _unmatched_text(task: str, operands: Operands, explanation: Explanation) -> 
         if any(_names(scope, worker) for _, scope in operands)
     ]
     lost = f"\nGone for good: {', '.join(gone)}." if gone else ""
+    nodes = dict.fromkeys(str(topology.node_of(worker)) for worker in topology.workers)
     workers = ", ".join(str(worker) for worker in topology.workers) or "none"
     return (
         f"{task} has no processor now.\n{named}{lost}\n"
-        f"There are the workers {workers} on the nodes {', '.join(topology.nodes)}. "
+        f"There are the workers {workers} on the nodes {', '.join(nodes)}. "
         "Widen a scope, add workers, or give the task wait_for=seconds."
     )
 

@@ -553,6 +553,11 @@ def test_a_task_inside_of_a_closure_is_refused_with_the_way_out(session):
         session.spawn(lambda: task)
 
 
+@pytest.mark.xfail(
+    strict=True,
+    reason="a task that kills its engine before Started is reported counts as never begun, and"
+    " kills the next one",
+)
 @pytest.mark.parametrize("how", ["os._exit", "segfault"])
 @pytest.mark.slow
 def test_a_task_that_kills_its_engine_ends_in_a_named_error(own_folders, how):
@@ -569,6 +574,26 @@ def test_a_task_that_kills_its_engine_ends_in_a_named_error(own_folders, how):
         with pytest.raises(sk.ScopekitError) as caught:
             task.result(60)
         assert "deadly" in str(caught.value)
+        assert session.spawn(add, 1).result(60) == 2
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="attempts are looked at only where Started was reported: a task that kills its engine"
+    " at once is sent to every engine there is, and ends them all",
+)
+@pytest.mark.slow
+def test_a_deadly_task_does_not_take_every_engine_with_it(own_folders):
+    def die():
+        import os
+
+        os._exit(1)
+
+    with sk.start(5) as session:
+        task = session.options(name="deadly").spawn(die)
+        with pytest.raises(sk.ScopekitError, match="deadly"):
+            task.result(60)
+        assert len(session.workers) >= 2
         assert session.spawn(add, 1).result(60) == 2
 
 
@@ -823,6 +848,45 @@ def test_a_closed_session_says_that_it_is_closed(own_folders):
     del chunk
 
 
+@pytest.mark.xfail(
+    strict=True,
+    reason="fetching does not look whether the session is closed: a task's result raises"
+    " ZMQError: Operation not supported",
+)
+@pytest.mark.slow
+def test_a_result_after_the_close_is_refused_in_words(own_folders):
+    with sk.start(1) as session:
+        task, chunk = session.spawn(add, 1), session.tochunk(1, processor=ThreadProc(0, 0))
+        task.wait(20)
+        assert chunk.fetch() == 1
+
+    for fetch in (task.result, chunk.fetch, lambda: sk.fetch([task, chunk])):
+        with pytest.raises(sk.ScopekitError, match="closed"):
+            fetch()
+    assert task.state == "done"
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="a session can be started inside of a task; it takes the place of the engine's own"
+    " surroundings and reviver, and leaves them broken for the tasks that follow",
+)
+@pytest.mark.slow
+def test_a_session_inside_of_a_task_is_refused_or_harms_no_other_task(own_folders):
+    def start_one():
+        with sk.start(0) as inner:
+            return inner.spawn(int).result()
+
+    def look(items):
+        return sk.ProcessScope(), items[0].fetch()
+
+    with sk.start(1) as session:
+        session.spawn(start_one).wait(20)
+        made = session.spawn(lambda: [sk.tochunk("x")])
+        assert session.spawn(look, made).result(20)[1] == "x"
+        assert session.spawn(sk.ProcessScope).result(20) == ProcessScope(0)
+
+
 @pytest.mark.parametrize("use", ["task", "chunk"])
 def test_a_handle_of_another_session_is_refused(session, use):
     with sk.start(0) as other:
@@ -839,6 +903,19 @@ def test_the_innermost_session_is_current(session):
         assert sk.spawn(sk.myid).result() == 0
     assert sk.current_session() is session
     assert sk.spawn(sk.myid, scope=ProcessScope(2)).result(20) == 2
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="a scope takes the node of its worker from the current session, also where it is used"
+    " in another one, whose worker of that number is on another node; the refusal says"
+    " 'its scopes never meet: scope= allows worker 0' and nothing of nodes",
+)
+def test_a_scope_means_the_worker_of_the_session_it_is_used_in(session):
+    with sk.start(0):
+        scope = ProcessScope(0)
+        assert session.spawn(sk.myid, scope=scope).result(20) == 0
+        assert session.spawn(sk.myid, scope=ProcessScope(0)).result(20) == 0
 
 
 def test_statistics_and_events_tell_of_tasks(session):
