@@ -310,6 +310,16 @@ def test_a_home_that_does_not_exist_is_refused(session):
         session.tochunk("x", scope=on(77))
 
 
+@pytest.mark.xfail(
+    strict=True,
+    reason="for a process that does not exist the refusal says that it lies outside of the scope"
+    " 'any'",
+)
+def test_a_home_in_a_process_that_does_not_exist_is_refused_for_that_reason(session):
+    with pytest.raises(sk.NoProcessorError, match="worker 77"):
+        session.tochunk("x", processor=sk.OSProc(77))
+
+
 def test_a_value_that_cannot_move_is_refused_at_tochunk(session):
     with pytest.raises(sk.ScopekitError, match="does not pickle"):
         session.tochunk(threading.Lock(), scope=on(1))
