@@ -123,6 +123,7 @@ class Driver:
         Raises:
             SchedulingError: the program's text already shows that it cannot be placed.
         """
+        self.catch_up()
         self._calls[spec.id] = (self._with_shared_function(call), result_scope)
         self._pending[spec.id] = tasks
         if sink is not None:
@@ -134,7 +135,9 @@ class Driver:
             self._calls.pop(spec.id)
             self._pending.pop(spec.id)
             self._sinks.pop(spec.id, None)
-            raise refused
+            # A copy: what is raised takes the frames of its callers with it, and the
+            # record keeps its own for as long as it is remembered.
+            raise copy.copy(refused)
         if spec.wait_for:
             # The thread sleeps until the nearest deadline that it knew of.
             self._wake.set()
@@ -211,6 +214,11 @@ class Driver:
         """Has the driver's thread look around."""
         self._wake.set()
 
+    def catch_up(self) -> None:
+        """Does at once what the driver's thread would, where there is none."""
+        if not self._threaded:
+            self._drop_released()
+
     # -- commands out ---------------------------------------------------------------
 
     def _start_run(self, command: ev.StartRun) -> list[ev.Event]:
@@ -282,13 +290,12 @@ class Driver:
     def _error(self, task: Task, settle: ev.Settle) -> BaseException:
         origin = None
         if settle.origin is not None:
-            origin = self.scheduler.tasks[settle.origin].spec.name
+            origin = self.scheduler.name_of(settle.origin)
         if isinstance(settle.failure, PickledError):
             return settle.failure.rebuild(task.name, origin)
-        error: BaseException = settle.failure
+        error: BaseException = copy.copy(settle.failure)
         if origin is None:
             return error
-        error = copy.copy(error)
         error.add_note(f"this is what ended task {origin}; task {task.name} needs its result")
         return error
 

@@ -13,7 +13,7 @@ __all__ = ("DEFAULT", "Explanation", "Operand", "Outcome")
 
 DEFAULT = "default"
 
-Outcome = Literal["placed", "queued", "waiting", "unmatched", "conflict"]
+Outcome = Literal["placed", "queued", "waiting", "unmatched", "conflict", "blocked", "cancelled"]
 _LISTED = 6
 
 
@@ -47,7 +47,8 @@ class Explanation:
     Attributes:
         task: the name of the task.
         outcome: ``"placed"``, ``"queued"`` (busy), ``"waiting"`` (inputs missing),
-            ``"unmatched"`` (no such processor now) or ``"conflict"`` (never).
+            ``"unmatched"`` (no such processor now), ``"conflict"`` (never), ``"blocked"``
+            (an input failed) or ``"cancelled"``.
         operands: the scopes in the order in which they were applied; their ``removed``
             counts and ``len(left)`` add up to ``candidates``.
         candidates: how many processors there are in all.
@@ -55,7 +56,7 @@ class Explanation:
         chosen: the processor the task was given, or None.
         rule: what decided between those left.
         topology: the processors that the decision saw.
-        waiting_for: names of the tasks whose results are missing.
+        waiting_for: names of the tasks whose results are missing, or failed.
     """
 
     task: str
@@ -80,6 +81,11 @@ class Explanation:
             return f"{self.task} cannot run anywhere: its scopes never meet{because}"
         if self.outcome == "unmatched":
             return f"{self.task} has no processor now{because}"
+        if self.outcome == "blocked":
+            cause = f": {self.waiting_for[0]} failed" if self.waiting_for else ""
+            return f"{self.task} did not run, since an input cannot be had{cause}"
+        if self.outcome == "cancelled":
+            return f"{self.task} was cancelled before it ran"
         if self.outcome == "waiting":
             return f"{self.task} waits for {', '.join(self.waiting_for[:_LISTED])}{because}"
         return f"{self.task} waits for a processor: {self.rule}{because}"

@@ -12,7 +12,15 @@ if TYPE_CHECKING:
     from scopekit.driver import Driver
     from scopekit.graph import TaskRecord
 
-__all__ = ("chunk_facts", "event_facts", "summary", "task_facts", "worker_facts")
+__all__ = (
+    "chunk_facts",
+    "event_facts",
+    "record_facts",
+    "statistics",
+    "summary",
+    "task_facts",
+    "worker_facts",
+)
 
 
 def task_facts(driver: Driver, task: int) -> dict[str, Any]:
@@ -92,6 +100,18 @@ def event_facts(driver: Driver) -> list[dict[str, Any]]:
         {"at": at - driver.began, "kind": kind, "task": task, "worker": worker}
         for at, kind, task, worker in driver.log()
     ]
+
+
+def statistics(driver: Driver) -> dict[str, Any]:
+    """Counts tasks by state, chunks, workers, what these are busy with."""
+    driver.catch_up()
+    with driver.lock:
+        return {
+            "tasks": driver.scheduler.counts(),
+            "chunks": len(driver.scheduler.chunks),
+            "workers": len(driver.scheduler.topology.workers),
+            "busy": driver.scheduler.busy(),
+        }
 
 
 def summary(driver: Driver, name: str) -> str:

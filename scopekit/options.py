@@ -131,13 +131,17 @@ def _checked(name: str, value: Any) -> Any:
         return None if value is None else as_scope(value)
     if name == "single" and value is not None:
         return _known_worker(value)
-    if name == "wait_for" and not (isinstance(value, (int, float)) and value >= 0):
+    if name == "wait_for" and not _is_seconds(value):
         raise ScopeError(f"wait_for={value!r} is no number of seconds; give 0 or more")
     if name == "name" and not (value is None or isinstance(value, str)):
         raise ScopeError(f"name={value!r} is no text")
     if name == "idempotent" and not isinstance(value, bool):
         raise ScopeError(f"idempotent={value!r} is neither True nor False")
     return value
+
+
+def _is_seconds(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0
 
 
 def _known_worker(worker: Any) -> Any:

@@ -266,7 +266,8 @@ class Session:
             inputs=self._inputs(call.handles, name),
             outputs=chunks,
             result_scope=merged.result_scope,
-            wait_for=merged.wait_for,
+            # Here no worker can ever join.
+            wait_for=0.0 if self._link is None else merged.wait_for,
             idempotent=merged.idempotent,
             cell=cell,
         )
@@ -545,13 +546,7 @@ class Session:
 
     def statistics(self) -> dict[str, Any]:
         """Counts tasks by state, chunks, workers and what they are busy with."""
-        with self._driver.lock:
-            return {
-                "tasks": self._driver.scheduler.counts(),
-                "chunks": len(self._driver.scheduler.chunks),
-                "workers": len(self.workers),
-                "busy": self._driver.scheduler.busy(),
-            }
+        return looking.statistics(self._driver)
 
     def events(self) -> list[dict[str, Any]]:
         """Returns what happened so far, oldest first: seconds, kind, task, worker."""

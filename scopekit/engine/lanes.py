@@ -39,7 +39,8 @@ class InlineLane:
 
     def submit(self, job: Callable[[], None]) -> None:
         """Runs the job."""
-        job()
+        with _no_running_loop():
+            job()
 
     def idle(self) -> bool:
         """Returns True: nothing ever waits here."""

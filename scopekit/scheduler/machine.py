@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from scopekit.errors import SchedulingError
     from scopekit.explanation import Explanation
-    from scopekit.graph import StoredChunk, TaskState, WorkerId
+    from scopekit.graph import Input, StoredChunk, TaskState, WorkerId
     from scopekit.places import Topology
     from scopekit.scopes import Processor, Scope
 
@@ -119,6 +119,14 @@ class Scheduler:
                 outcome="waiting",
                 waiting_for=self._missing_names(record),
             )
+        if record.state in ("blocked", "cancelled"):
+            return explain(
+                record.spec.name,
+                operands,
+                record.topology or self.topology,
+                outcome=record.state,
+                waiting_for=() if record.origin is None else (self.name_of(record.origin),),
+            )
         if isinstance(record.failure, NoProcessorError) or record.state == "unmatched":
             return explain(
                 record.spec.name, operands, record.topology or self.topology, outcome="unmatched"
@@ -178,6 +186,11 @@ class Scheduler:
         for load in self._loads.values():
             busy[load.processor.worker] = busy.get(load.processor.worker, 0) + load.tasks
         return busy
+
+    def name_of(self, task: int) -> str:
+        """Returns the name of a task, also where its record was folded away."""
+        record = self.tasks.get(task)
+        return f"task {task}" if record is None else record.spec.name
 
     def maker_of(self, chunk: int) -> int:
         """Returns the task that makes a chunk, or the chunk itself where no task does."""
@@ -243,7 +256,11 @@ class Scheduler:
             known = need.handle or not (declared or chunk.state == "pending")
             scope = chunk.scope if known else chunk.declared
             if scope is not None and scope != unscoped:
-                yield need.origin, scope
+                yield self._origin(need), scope
+
+    def _origin(self, need: Input) -> str:
+        maker = None if need.handle else self._makers.get(need.chunk)
+        return need.origin if maker is None else f"{need.origin}, from {self.name_of(maker)},"
 
     def _await_inputs(self, record: TaskRecord, at: float) -> None:
         for need in record.spec.inputs:
@@ -274,6 +291,10 @@ class Scheduler:
     def _place(self, record: TaskRecord, at: float) -> None:
         # Kept, since an input may be released long before its task is explained.
         operands = record.operands = self._operands(record)
+        missing = self._lost_input(record)
+        if missing is not None:
+            self._block(record, missing, at)
+            return
         record.topology = self.topology
         record.allowed = allowed_mask(operands, self.topology)
         if not record.allowed:
@@ -296,6 +317,14 @@ class Scheduler:
                 self._loads_by_mask.clear()
             self._loads_by_mask[mask] = known
         return known
+
+    def _lost_input(self, record: TaskRecord) -> int | None:
+        """Returns an input that was there and is no more, None if all are."""
+        for need in record.spec.inputs:
+            chunk = self.chunks.get(need.chunk)
+            if chunk is None or chunk.state != "held":
+                return need.chunk
+        return None
 
     def _place_nowhere(self, record: TaskRecord, operands: Operands, at: float) -> None:
         waits = record.deadline is not None and at < record.deadline
@@ -365,7 +394,7 @@ class Scheduler:
         return worker if worker in chunk.holders else chunk.holders[0]
 
     def _serve_lines(self, processor: Processor) -> None:
-        """Sends what waits in the lines that a processor with new room may serve.
+        """Sends what waits in the lines that a processor with new room may serve, oldest first.
 
         The others that may serve the same line are looked at as well: what was just
         learnt of a function's duration may have given them room, too.
@@ -373,21 +402,29 @@ class Scheduler:
         number = self.topology.bit(processor)
         if number is None:
             return
-        for mask in [mask for mask in self._lines if mask >> number & 1]:
-            self._serve_line(mask)
+        served = [mask for mask in self._lines if mask >> number & 1]
+        while served:
+            oldest = min(served, key=lambda mask: self._lines[mask][0])
+            if not self._serve_head(oldest):
+                served.remove(oldest)
 
-    def _serve_line(self, mask: int) -> None:
+    def _serve_head(self, mask: int) -> bool:
+        """Sends the first task of a line.
+
+        Returns:
+            True if there may be more to send.
+        """
         line = self._lines[mask]
-        loads = self._loads_of(mask)
-        while line:
-            record = self.tasks[line[0]]
-            if record.state == "queued" and record.processor is None:
-                free = [load for load in loads if load.has_room]
-                if not free:
-                    return
-                self._send(record, *self._best(record, free))
-            line.popleft()
-        del self._lines[mask]
+        record = self.tasks[line[0]]
+        if record.state == "queued" and record.processor is None:
+            free = [load for load in self._loads_of(mask) if load.has_room]
+            if not free:
+                return False
+            self._send(record, *self._best(record, free))
+        line.popleft()
+        if not line:
+            del self._lines[mask]
+        return bool(line)
 
     # -- running ----------------------------------------------------------------
 
@@ -434,8 +471,12 @@ class Scheduler:
 
     def _narrow(self, chunk_id: int, scope: Scope) -> None:
         chunk = self.chunks.get(chunk_id)
-        if chunk is not None:
-            chunk.scope = constrain(chunk.scope, scope)
+        if chunk is None:
+            return
+        chunk.scope = constrain(chunk.scope, scope)
+        for worker in [w for w in chunk.holders if not self.topology.admits(chunk.scope, w)]:
+            chunk.holders.remove(worker)
+            self._commands.append(ev.DropChunks(worker, (chunk_id,)))
 
     def _running(self, task: int, worker: WorkerId) -> TaskRecord | None:
         """Returns the record of a task if that worker is the one that runs it now."""
@@ -491,6 +532,7 @@ class Scheduler:
         """Brings a task into a final state, and everything that hangs on it."""
         if record.processor is not None:
             self._loads_remove(record)
+        self._unmatched.pop(record.spec.id, None)
         record.state = state
         record.failure = failure
         record.origin = origin
@@ -525,11 +567,12 @@ class Scheduler:
             waiters, chunk.waiters = chunk.waiters, []
             # Not blocked here: a chain of thousands would be as many frames deep.
             self._to_block.extend((task, output, record.finished or 0.0) for task in waiters)
+            self._release_if_unwanted(chunk)
 
     def _block(self, record: TaskRecord, chunk_id: int, at: float) -> None:
         """Ends a task that needs a chunk which nobody can make any more."""
         chunk = self.chunks.get(chunk_id)
-        maker = self.tasks.get(chunk.maker) if chunk is not None and chunk.maker else None
+        maker = self.tasks.get(self._makers.get(chunk_id, chunk_id))
         if maker is not None and maker.state in FINAL_STATES and maker.failure is not None:
             origin = maker.spec.id if maker.origin is None else maker.origin
             self._end(record, "blocked", maker.failure, at=at, origin=origin)
@@ -537,15 +580,17 @@ class Scheduler:
         self._end(record, "failed", _lost(record, chunk_id, chunk), at=at)
 
     def _fold_history(self) -> None:
-        while len(self._finished) > _FINISHED_KEPT:
-            folded = self._finished.popleft()
-            record = self.tasks.get(folded)
-            if record is None:
+        # Two for each that ends: of those still wanted, which come round again, no more
+        # are looked at each time than can be afforded.
+        for _ in range(min(2, len(self._finished) - _FINISHED_KEPT)):
+            oldest = self._finished.popleft()
+            outputs = self.tasks[oldest].spec.outputs
+            if any(self._still_wanted(output) for output in outputs):
+                self._finished.append(oldest)
                 continue
-            if not any(self._still_wanted(output) for output in record.spec.outputs):
-                del self.tasks[folded]
-                for output in record.spec.outputs:
-                    del self._makers[output]
+            del self.tasks[oldest]
+            for output in outputs:
+                del self._makers[output]
 
     def _still_wanted(self, chunk_id: int) -> bool:
         chunk = self.chunks.get(chunk_id)
@@ -554,6 +599,8 @@ class Scheduler:
     # -- chunks -----------------------------------------------------------------
 
     def _on_stored(self, event: ev.ChunkStored) -> None:
+        if self.topology.process(event.worker) is None:
+            return  # the late word of a process that is gone
         self._hold(event.chunk, event.worker, event.at)
 
     def _on_chunk_failed(self, event: ev.ChunkFailed) -> None:
@@ -609,34 +656,34 @@ class Scheduler:
             and record.state in ("queued", "running")
         ]
         self._rebuild_loads()
-        self._lose_chunks(event.worker)
+        self._lose_chunks(event.worker, event.at)
         for record in interrupted:
             self._rerun(record, event)
         self._replace_all(event.at)
 
-    def _lose_chunks(self, worker: WorkerId) -> None:
+    def _lose_chunks(self, worker: WorkerId, at: float) -> None:
         for chunk in list(self.chunks.values()):
             if worker in chunk.holders:
                 chunk.holders.remove(worker)
                 if not chunk.holders:
                     chunk.state = "lost"
+            elif _was_on_its_way_to(worker, chunk):
+                chunk.state = "lost"
+                self._to_block.extend((task, chunk.id, at) for task in chunk.waiters)
+                chunk.waiters = []
 
     def _rerun(self, record: TaskRecord, event: ev.WorkerLeft) -> None:
-        started = record.state == "running"
         record.processor = None
-        if started and (not record.spec.idempotent or record.attempts >= _ATTEMPTS):
+        # An engine tells only of long runs that they began: what was sent may have begun.
+        if not record.spec.idempotent or record.attempts >= _ATTEMPTS:
             error = WorkerLostError(
-                f"worker {event.worker} died while it ran {record.spec.name}"
-                f" (attempt {record.attempts}); it is not started again"
+                f"worker {event.worker} died while it had {record.spec.name} to run"
+                f" (attempt {record.attempts}); it may have begun and is not started again"
             )
             self._end(record, "failed", error, at=event.at)
             return
-        for need in record.spec.inputs:
-            chunk = self.chunks.get(need.chunk)
-            if chunk is None or chunk.state != "held":
-                self._block(record, need.chunk, event.at)
-                return
         record.state = "waiting"
+        record.operands = None
         self._place(record, event.at)
 
     def _replace_all(self, at: float) -> None:
@@ -687,6 +734,11 @@ class Scheduler:
             if (deadline := self.tasks[task].deadline) is not None
         )
         return min(deadlines, default=None)
+
+
+def _was_on_its_way_to(worker: WorkerId, chunk: ChunkRecord) -> bool:
+    home = chunk.processor
+    return chunk.state == "pending" and home is not None and home.worker == worker
 
 
 def _outcome(operands: Operands, topology: Topology) -> Any:

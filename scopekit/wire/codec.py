@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import os
 import pickle
 import sys
@@ -45,6 +46,7 @@ _PROTOCOL = 5
 _PACKAGE = Path(__file__).parent.parent
 _OWN_FRAMES = tuple(str(_PACKAGE / name) + os.sep for name in ("engine", "wire"))
 FIRST_INPUT = b""
+_FILES = (io.TextIOWrapper, io.BufferedReader, io.BufferedWriter, io.BufferedRandom, io.FileIO)
 _CONTAINERS = (list, tuple, dict, set, frozenset)
 
 
@@ -160,13 +162,23 @@ def _origin(names: Sequence[str], index: int) -> str:
     return f"argument '{names[index]}'" if index < len(names) else f"argument {index + 1}"
 
 
-def _take_out(value: Any, origin: str, found: list[tuple[str, Task | Chunk]]) -> Any:
+def _take_out(
+    value: Any,
+    origin: str,
+    found: list[tuple[str, Task | Chunk]],
+    above: frozenset[int] = frozenset(),
+) -> Any:
     if isinstance(value, (Task, Chunk)):
         found.append((origin, value))
         return _Slot(len(found) - 1)
-    if type(value) in _CONTAINERS and _holds_handles(value, set()):
-        return _rebuild(value, origin, found)
-    return value
+    if type(value) not in _CONTAINERS or not _holds_handles(value, set()):
+        return value
+    if id(value) in above:
+        raise ScopekitError(
+            f"{origin} is a {type(value).__name__} that holds a task or chunk, and itself. Pass"
+            " the handle outside of it."
+        )
+    return _rebuild(value, origin, found, above | {id(value)})
 
 
 def _holds_handles(value: Any, above: set[int]) -> bool:
@@ -183,10 +195,12 @@ def _holds_handles(value: Any, above: set[int]) -> bool:
     return any(type(item) in _CONTAINERS and _holds_handles(item, inside) for item in items)
 
 
-def _rebuild(value: Any, origin: str, found: list[tuple[str, Task | Chunk]]) -> Any:
+def _rebuild(
+    value: Any, origin: str, found: list[tuple[str, Task | Chunk]], above: frozenset[int]
+) -> Any:
     if type(value) is dict:
-        return {key: _take_out(item, origin, found) for key, item in value.items()}
-    return type(value)(_take_out(item, origin, found) for item in value)
+        return {key: _take_out(item, origin, found, above) for key, item in value.items()}
+    return type(value)(_take_out(item, origin, found, above) for item in value)
 
 
 def _dump_function(function: Any, name: str) -> bytes:
@@ -230,10 +244,24 @@ def _why(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """Pickles functions and classes of the notebook by value, and no open file at all.
+
+    cloudpickle would send the text of a file instead of the file, which looks like it
+    and is another thing.
+    """
+
+    def reducer_override(self, obj: Any) -> Any:
+        if type(obj) in _FILES and not obj.closed:
+            raise pickle.PicklingError(f"cannot pickle '{type_name(obj)}' object: an open file")
+        return super().reducer_override(obj)
+
+
 def dump_value(value: Any) -> bytes:
     """Pickles a value, functions and classes of the notebook by value."""
-    pickled: bytes = cloudpickle.dumps(value, protocol=_PROTOCOL)
-    return pickled
+    with io.BytesIO() as file:
+        _Pickler(file, protocol=_PROTOCOL).dump(value)
+        return file.getvalue()
 
 
 def load_value(pickled: bytes) -> Any:
