@@ -76,6 +76,7 @@ def start(
         ...     fetch(spawn(sum, [1, 2]))
         3
     """
+    _refuse_session_in_task()
     _check_count("threads", threads)
     if n == 0 and n is not False:
         if nodes or engines or cluster_options:
@@ -106,6 +107,7 @@ def connect(target: Any = None, *, threads: int = 1, **options: Any) -> Session:
     """
     from scopekit.wire.cluster import attach  # noqa: PLC0415  # loads ipyparallel
 
+    _refuse_session_in_task()
     _check_count("threads", threads)
     return _open(attach(target, **options), threads)
 
@@ -133,6 +135,15 @@ def _session() -> Session:
     """Returns the current session, starting one here if there is none."""
     _refuse_in_task()
     return innermost_session() or start()
+
+
+def _refuse_session_in_task() -> None:
+    task = running_task.get()
+    if task is not None:
+        raise ScopekitError(
+            f"task {task.name} cannot start a session of its own: it runs in one. Start sessions"
+            " in the notebook."
+        )
 
 
 def _refuse_in_task() -> None:

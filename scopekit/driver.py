@@ -292,7 +292,10 @@ class Driver:
         if settle.origin is not None:
             origin = self.scheduler.name_of(settle.origin)
         if isinstance(settle.failure, PickledError):
-            return settle.failure.rebuild(task.name, origin)
+            who = f"raised by task {origin or task.name} on {settle.failure.place}"
+            if origin is not None:
+                who += f"; task {task.name} needs its result"
+            return settle.failure.rebuild(who)
         error: BaseException = copy.copy(settle.failure)
         if origin is None:
             return error

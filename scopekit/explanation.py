@@ -77,18 +77,15 @@ class Explanation:
         because = f"; {removed}" if removed else ""
         if self.chosen is not None:
             return f"{self.task} runs on {self.place(self.chosen)}: {self.rule}{because}"
-        if self.outcome == "conflict":
-            return f"{self.task} cannot run anywhere: its scopes never meet{because}"
-        if self.outcome == "unmatched":
-            return f"{self.task} has no processor now{because}"
-        if self.outcome == "blocked":
-            cause = f": {self.waiting_for[0]} failed" if self.waiting_for else ""
-            return f"{self.task} did not run, since an input cannot be had{cause}"
-        if self.outcome == "cancelled":
-            return f"{self.task} was cancelled before it ran"
-        if self.outcome == "waiting":
-            return f"{self.task} waits for {', '.join(self.waiting_for[:_LISTED])}{because}"
-        return f"{self.task} waits for a processor: {self.rule}{because}"
+        others = ", ".join(self.waiting_for[:_LISTED])
+        said: dict[str, str] = {
+            "conflict": "cannot run anywhere: its scopes never meet",
+            "unmatched": "has no processor now",
+            "blocked": f"did not run, since an input cannot be had: {others or 'lost'}",
+            "cancelled": "was cancelled before it ran",
+            "waiting": f"waits for {others}",
+        }
+        return f"{self.task} {said.get(self.outcome, f'waits: {self.rule}')}{because}"
 
     def place(self, processor: Processor) -> str:
         """Names a processor with its node, such as ``node a, worker 0, thread 0``."""

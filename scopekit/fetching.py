@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from scopekit.errors import ChunkLostError, ScopekitError, ScopeViolationError
 from scopekit.guard import guard
+from scopekit.handles import handles_become
 from scopekit.scheduler import events as ev
 from scopekit.wire.codec import PickledError, load_value
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from scopekit.driver import Driver
     from scopekit.graph import ChunkRecord, StoredChunk, WorkerId
+    from scopekit.handles import Chunk
     from scopekit.wire.messages import PeerAddress
     from scopekit.wire.peers import PeerClient
 
@@ -31,6 +33,7 @@ class Fetcher:
         local: returns the value of a chunk that this process holds.
         asker: asks engines over their own sockets, or None where there are none.
         addresses: where engines serve their chunks.
+        revive: makes handles of those that values hold.
     """
 
     def __init__(
@@ -40,12 +43,15 @@ class Fetcher:
         local: Callable[[int], Any],
         asker: PeerClient | None,
         addresses: Mapping[WorkerId, PeerAddress],
+        *,
+        revive: Callable[[StoredChunk], Chunk],
     ) -> None:
         self._driver = driver
         self._here = here
         self._local = local
         self._asker = asker
         self._addresses = addresses
+        self._revive = revive
         self._reachable: dict[WorkerId, bool] = {}
 
     def values(self, chunks: Sequence[int], timeout: float | None) -> list[Any]:
@@ -60,6 +66,8 @@ class Fetcher:
             ChunkLostError: nobody holds a chunk any more.
             TimeoutError: not all were here in time.
         """
+        if self._driver.closing:
+            raise ScopekitError("the session that held the value is closed, and the value is gone")
         by_holder: dict[WorkerId, list[int]] = {}
         for chunk in dict.fromkeys(chunks):
             by_holder.setdefault(self._holder(chunk, timeout), []).append(chunk)
@@ -131,7 +139,8 @@ class Fetcher:
             if error.chunk is not None and error.scope is not None:
                 self._driver.handle(ev.ChunkPinned(error.chunk, error.scope))
             raise
-        return {stored.id: _read(stored, pickled) for stored, pickled in given}
+        with handles_become(self._revive):
+            return {stored.id: _read(stored, pickled) for stored, pickled in given}
 
     def _reaches(self, worker: WorkerId, address: PeerAddress) -> bool:
         if worker not in self._reachable:
@@ -152,7 +161,8 @@ def _gone(worker: WorkerId) -> ChunkLostError:
 
 def _failure(record: ChunkRecord) -> BaseException:
     if isinstance(record.failure, PickledError):
-        return record.failure.rebuild(f"that keeps chunk {record.id}")
+        where = record.failure.place
+        return record.failure.rebuild(f"raised while chunk {record.id} was read on {where}")
     return ChunkLostError(f"chunk {record.id} was never made: its task failed")
 
 

@@ -15,19 +15,20 @@ __all__ = ("gather", "gather_chunks")
 
 
 def gather(
-    x: Any, fetch: Callable[[Sequence[int], float | None], list[Any]], timeout: float | None
+    x: Any,
+    fetch: Callable[[Sequence[Task | Chunk], float | None], list[Any]],
+    timeout: float | None,
 ) -> Any:
     """Replaces every handle in ``x``, in lists, tuples, dicts and sets, by its value.
 
     Args:
         x: what holds the handles.
-        fetch: brings the values of chunks, given their ids and seconds to wait at most.
+        fetch: brings the values of handles, within so many seconds.
         timeout: seconds to wait at most for all; None waits without a limit.
     """
     until = None if timeout is None else time.monotonic() + timeout
     found = _settled(x, until)
-    ids = [handle.chunk_id if isinstance(handle, Task) else handle.id for handle in found]
-    values = fetch(ids, _left(until)) if ids else []
+    values = fetch(found, _left(until)) if found else []
     return _put_in(x, {id(handle): value for handle, value in zip(found, values, strict=True)})
 
 

@@ -10,6 +10,7 @@ import contextlib
 import pickle
 import weakref
 from concurrent.futures import CancelledError, Future
+from contextvars import ContextVar
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -17,15 +18,19 @@ from scopekit.errors import TaskCancelledError
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Callable, Generator, Iterator, Mapping
 
     from scopekit.explanation import Explanation
     from scopekit.graph import WorkerId
     from scopekit.scopes import Processor, Scope
 
-__all__ = ("Chunk", "Home", "Task", "set_reviver")
+__all__ = ("Chunk", "HiddenHandleError", "Home", "Task", "handles_become")
 
 _OUTPUT_KEPT = 1_000_000
+
+
+class HiddenHandleError(pickle.PicklingError):
+    """A handle hides where its value cannot take its place."""
 
 
 class Home(Protocol):
@@ -146,18 +151,24 @@ class Chunk:
         return html
 
 
-_reviver: list[Callable[..., Any]] = []
+_reviver: ContextVar[Callable[..., Chunk] | None] = ContextVar("scopekit_reviver", default=None)
 
 
-def set_reviver(reviver: Callable[..., Any]) -> None:
-    """Says how this process makes a handle out of what another one exported."""
-    _reviver[:] = [reviver]
+@contextlib.contextmanager
+def handles_become(revive: Callable[..., Chunk]) -> Iterator[None]:
+    """Says whose the handles are that are read inside of the block."""
+    token = _reviver.set(revive)
+    try:
+        yield
+    finally:
+        _reviver.reset(token)
 
 
 def _revive(*exported: Any) -> Any:
-    if not _reviver:
-        raise pickle.UnpicklingError("a Chunk can be read only where a scopekit session runs")
-    return _reviver[0](*exported)
+    revive = _reviver.get()
+    if revive is None:
+        raise pickle.UnpicklingError("a Chunk can be read only where a session fetches it")
+    return revive(*exported)
 
 
 def _tell(ended: asyncio.Future[None]) -> None:
@@ -255,6 +266,11 @@ class Task(Future[Any]):
             super().result(timeout)
         except TaskCancelledError:
             raise
+        except TimeoutError:
+            # A task may raise one of its own.
+            if self.done():
+                raise
+            raise TimeoutError(f"{self!r} was not done within {timeout:g} s") from None
         except CancelledError as error:
             raise self._cancelled(error) from None
 
@@ -323,7 +339,7 @@ class Task(Future[Any]):
         return facts
 
     def __reduce__(self) -> tuple[Any, ...]:
-        raise pickle.PicklingError(
+        raise HiddenHandleError(
             f"{self.name} is a task, and a task cannot be pickled. Give it to the other task"
             " as an argument (in a list, tuple, dict or set if you like): its value takes its"
             " place. Here it hides inside an object or a closure."

@@ -30,6 +30,7 @@ __all__ = (
     "get_options",
     "operands",
     "perimeter",
+    "perimeter_scope",
     "with_options",
 )
 
@@ -208,6 +209,12 @@ def get_options(key: str, default: Any = NOT_GIVEN) -> Any:
     if default is NOT_GIVEN:
         raise KeyError(f"option {key!r} is not set here")
     return default
+
+
+def perimeter_scope() -> Scope:
+    """Returns what the perimeters around the current code leave; anywhere outside of any."""
+    fence = _perimeter.get()
+    return AnyScope() if fence is None else fence
 
 
 @contextlib.contextmanager

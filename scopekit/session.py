@@ -9,9 +9,9 @@ import os
 import threading
 import time
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
-from scopekit import handles, looking
+from scopekit import looking
 from scopekit.driver import Driver
 from scopekit.engine.agent import Agent
 from scopekit.engine.lanes import InlineLane, ThreadLane
@@ -21,13 +21,14 @@ from scopekit.errors import NoProcessorError, ScopeError, ScopekitError, TaskCan
 from scopekit.fetching import Fetcher
 from scopekit.gather import gather, gather_chunks
 from scopekit.graph import ChunkRecord, Input, StoredChunk, TaskSpec
-from scopekit.handles import Chunk, Task
-from scopekit.options import Options, block_options, operands
+from scopekit.handles import Chunk, HiddenHandleError, Task
+from scopekit.options import Options, block_options, operands, perimeter_scope
 from scopekit.places import Process, Topology
 from scopekit.roster import NodeNames, Roster
 from scopekit.scheduler import events as ev
 from scopekit.scheduler.placement import allowed_mask, refusal
 from scopekit.scopes import CLIENT, AnyScope, OSProc, ThreadProc, ambient, as_scope
+from scopekit.scopes.located import relocated
 from scopekit.wire import messages as msg
 from scopekit.wire.codec import dump_value, pack_call, type_name
 from scopekit.wire.identity import identity_card
@@ -123,6 +124,7 @@ class Session:
             self._agent.store.value,
             self._asker,
             self._roster.addresses if self._roster is not None else {},
+            revive=self.revive_chunk,
         )
         _sessions.append(self)
         # Again for each session: what a session needs is registered before it, and
@@ -130,7 +132,6 @@ class Session:
         atexit.unregister(_close_all)
         atexit.register(_close_all)
         ambient.set_provider(_surroundings)
-        handles.set_reviver(_revive)
         self._driver.start()
         if self._roster is not None:
             self._roster.watch()
@@ -256,16 +257,17 @@ class Session:
         merged = given.merged_over(block_options())
         name = merged.name or self._number(function)
         call = pack_call(f, args, kwargs, name=name)
+        result_scope = None if merged.result_scope is None else self._meant(merged.result_scope)
         task_id = next(self._ids)
         chunks = tuple(next(self._ids) for _ in range(1 + len(outputs)))
         spec = TaskSpec(
             id=task_id,
             name=name,
             function=function,
-            operands=operands(given),
+            operands=tuple((origin, self._meant(s)) for origin, s in operands(given)),
             inputs=self._inputs(call.handles, name),
             outputs=chunks,
-            result_scope=merged.result_scope,
+            result_scope=result_scope,
             # Here no worker can ever join.
             wait_for=0.0 if self._link is None else merged.wait_for,
             idempotent=merged.idempotent,
@@ -276,7 +278,7 @@ class Session:
             key: Task(self, task_id, key, chunk)
             for key, chunk in zip(outputs, chunks[1:], strict=True)
         }
-        self._driver.spawn(spec, call, merged.result_scope, [task, *task.outputs.values()], sink)
+        self._driver.spawn(spec, call, result_scope, [task, *task.outputs.values()], sink)
         return task
 
     def plan(self, f: Any, /, *args: Any, **kwargs: Any) -> Explanation:
@@ -305,6 +307,13 @@ class Session:
         with self._driver.lock:
             return self._driver.scheduler.plan(spec)
 
+    def _meant(self, scope: Scope) -> Scope:
+        """Reads a scope as one of this session, where another one is the current."""
+        current = innermost_session()
+        if current is None or current is self:
+            return scope
+        return relocated(scope, current.topology.node_of, self.topology.node_of)
+
     def _number(self, function: str) -> str:
         with self._driver.lock:
             number = self._numbers[function] = self._numbers.get(function, 0) + 1
@@ -312,16 +321,13 @@ class Session:
 
     def _inputs(self, found: tuple[tuple[str, Task | Chunk], ...], name: str) -> tuple[Input, ...]:
         for origin, handle in found:
-            home = handle._session if isinstance(handle, Task) else handle._home
-            if home is not self:
+            if _home_of(handle) is not self:
                 raise ScopekitError(
                     f"{name}: {origin} belongs to another session. Fetch its value there and"
                     " pass that."
                 )
         return tuple(
-            Input(origin, handle.chunk_id, handle=False)
-            if isinstance(handle, Task)
-            else Input(origin, handle.id, handle=True)
+            Input(origin, _chunk_id(handle), handle=isinstance(handle, Chunk))
             for origin, handle in found
         )
 
@@ -389,13 +395,20 @@ class Session:
 
     def _home(self, processor: Processor | None, scope: Scope) -> Processor:
         topology = self.topology
-        mask = topology.mask(scope)
+        fence = perimeter_scope()
+        mask = topology.mask(scope & fence)
         if processor is None:
             mine = topology.worker_mask(self._here) & mask
             allowed = topology.select(mine or mask)
             if not allowed:
-                raise refusal("tochunk", (("scope=", scope),), topology)
+                where = (("scope=", scope), ("perimeter", fence))
+                raise refusal("tochunk", where, topology)
             return self._least_busy(allowed)
+        if topology.process(processor.worker) is None:
+            known = ", ".join(map(str, topology.workers))
+            raise NoProcessorError(
+                f"there is no {processor.describe()} to keep the chunk; the workers are {known}"
+            )
         if isinstance(processor, OSProc):
             mask &= topology.worker_mask(processor.worker)
             if mask:
@@ -448,7 +461,19 @@ class Session:
         """
         if raw:
             return gather_chunks(x, self.chunk_of, timeout)
-        return gather(x, self._fetcher.values, timeout)
+        return gather(x, self._values_of, timeout)
+
+    def _values_of(self, found: Sequence[Task | Chunk], timeout: float | None) -> list[Any]:
+        """Brings the values of handles, each from the session that it belongs to."""
+        sessions: dict[Session, list[int]] = {}
+        for handle in found:
+            sessions.setdefault(_home_of(handle), []).append(_chunk_id(handle))
+        values = {
+            (session, chunk): value
+            for session, chunks in sessions.items()
+            for chunk, value in zip(chunks, session._fetcher.values(chunks, timeout), strict=True)
+        }
+        return [values[_home_of(handle), _chunk_id(handle)] for handle in found]
 
     def chunk_of(self, task: Task) -> Chunk:
         """Returns the handle to the result of a task that is done."""
@@ -482,8 +507,12 @@ class Session:
         return looking.task_facts(self._driver, task)
 
     def export_chunk(self, chunk: Chunk) -> tuple[Any, ...]:
-        """Returns what another process needs to make a handle."""
-        return (StoredChunk(chunk.id, chunk.scope, chunk.processor, chunk.type, chunk.nbytes),)
+        """Refuses: where handles travel, they travel as arguments."""
+        raise HiddenHandleError(
+            f"chunk {chunk.id} is a handle, and a handle cannot be pickled. Give it to the task as"
+            " an argument (in a list, tuple, dict or set if you like): its value takes its place."
+            " Here it hides inside an object or a closure."
+        )
 
     def revive_chunk(self, stored: StoredChunk) -> Chunk:
         """Makes a handle of what an engine exported."""
@@ -648,6 +677,15 @@ class Session:
         self.close()
 
 
+def _home_of(handle: Task | Chunk) -> Session:
+    home = handle._session if isinstance(handle, Task) else handle._home
+    return cast("Session", home)
+
+
+def _chunk_id(handle: Task | Chunk) -> int:
+    return handle.chunk_id if isinstance(handle, Task) else handle.id
+
+
 def _closed(task: Task) -> TaskCancelledError:
     return TaskCancelledError(f"{task.name} was not done when its session was closed")
 
@@ -658,7 +696,9 @@ def _function_name(f: Any) -> str:
     if isinstance(f, Chunk):
         return f"chunk {f.id}"
     if not callable(f):
-        raise TypeError(f"a task calls something, and a {type_name(f)} cannot be called")
+        raise TypeError(
+            f"a task calls something, and an object of type {type_name(f)} cannot be called"
+        )
     inner = getattr(f, "func", f)  # of a functools.partial
     name = getattr(inner, "__name__", None) or type(inner).__name__
     return "lambda" if name == "<lambda>" else str(name)
@@ -670,7 +710,3 @@ def _surroundings() -> Here | None:
         return of_task
     session = innermost_session()
     return None if session is None else Here(session.topology, session._here)
-
-
-def _revive(stored: StoredChunk) -> Chunk:
-    return current_session().revive_chunk(stored)

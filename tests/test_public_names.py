@@ -16,26 +16,9 @@ PATHS = {
 }
 # What runs on import, or is no more than a door.
 WITHOUT_NAMES = {"scopekit.__main__", "scopekit.engine", "scopekit.wire", "scopekit.notebook"}
-NO_ALL = (
-    *("scopekit.scopes.conjuncts", "scopekit.scopes.form", "scopekit.scopes.markup"),
-    *("scopekit.scopes.text", "scopekit.wire.enginestart"),
-)
-# Modules from which others take a name that is not in their __all__.
-TAKEN = {
-    "scopekit.engine.agent": "chunk_facts",
-    "scopekit.looking": "record_facts",
-    "scopekit.scopes.processors": "type_expression",
-    "scopekit.scopes.scope": "from_form, index_scope, own_value",
-}
 
 
-def modules(**wrong):
-    """The modules to look at, those that are known to be wrong marked as such."""
-    return [
-        pytest.param(name, marks=pytest.mark.xfail(reason=wrong[name])) if name in wrong else name
-        for name in PATHS
-        if name not in WITHOUT_NAMES
-    ]
+MODULES = [name for name in PATHS if name not in WITHOUT_NAMES]
 
 
 def bound(tree):
@@ -100,7 +83,7 @@ def test_star_brings_all_of_the_names():
     assert set(scopekit.__all__) <= set(namespace)
 
 
-@pytest.mark.parametrize("module", modules(**dict.fromkeys(NO_ALL, "it has no __all__")))
+@pytest.mark.parametrize("module", MODULES)
 def test_all_of_a_module_is_a_tuple_of_names_that_are_there(module):
     names = importlib.import_module(module).__all__
 
@@ -110,7 +93,7 @@ def test_all_of_a_module_is_a_tuple_of_names_that_are_there(module):
         assert hasattr(importlib.import_module(module), name), name
 
 
-@pytest.mark.parametrize("module", modules(**dict.fromkeys(NO_ALL, "it has no __all__"), **TAKEN))
+@pytest.mark.parametrize("module", MODULES)
 def test_what_others_import_from_a_module_is_in_its_all(module):
     """A name is public in a module if another module imports it from there."""
     names = set(importlib.import_module(module).__all__)

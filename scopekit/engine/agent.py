@@ -21,7 +21,7 @@ from scopekit.engine.store import Store
 from scopekit.errors import ChunkLostError, ScopeError, ScopeViolationError
 from scopekit.graph import StoredChunk
 from scopekit.guard import guard
-from scopekit.handles import Chunk
+from scopekit.handles import Chunk, handles_become
 from scopekit.scopes import AnyScope
 from scopekit.wire import messages as msg
 from scopekit.wire.codec import FIRST_INPUT, dump_error, load_value
@@ -34,7 +34,10 @@ if TYPE_CHECKING:
     from scopekit.places import Topology
     from scopekit.scopes import Processor, Scope
 
-__all__ = ("Agent",)
+__all__ = (
+    "Agent",
+    "chunk_facts",
+)
 
 _FLUSH_SECONDS = 0.02
 _AWAKE_SECONDS = 1.0
@@ -108,7 +111,10 @@ class Agent:
         self._closed = False
         self._dozing = False
         self._own_chunks = 0
-        self._exported: dict[int, int] = {}
+        # Of the chunks that tasks made here: how many handles live in this process, and
+        # which others may hold a handle to.
+        self._handles: dict[int, int] = {}
+        self._lent: set[int] = set()
         self._released: deque[int] = deque()
         self._publisher: threading.Thread | None = None
         self._on_order: dict[type, Callable[[Any], None]] = {
@@ -160,7 +166,14 @@ class Agent:
             self._report(msg.ChunkPut(stored))
 
     def _on_drop(self, order: msg.Drop) -> None:
-        self.store.drop(order.chunks)
+        with self._lock:
+            kept = [chunk for chunk in order.chunks if self._handles.get(chunk)]
+            self._lent.difference_update(order.chunks)
+            gone = [chunk for chunk in order.chunks if chunk not in kept]
+            for chunk in gone:
+                self._handles.pop(chunk, None)
+        # A value of this process may still refer to a chunk that the client let go.
+        self.store.drop(gone)
 
     # -- running ----------------------------------------------------------------
 
@@ -172,32 +185,31 @@ class Agent:
             self._running[order.task] = (started, False)
         if self._dozing:
             self._wake.set()
-        task = RunningTask(
-            order.task,
-            order.name,
-            order.processor,
-            self.topology.node_of(self.worker),
-            self,
-        )
+        node = self.topology.node_of(self.worker)
+        task = RunningTask(order.task, order.name, order.processor, node, self)
         token = running_task.set(task)
-        report: msg.Report
         try:
-            inputs, replicas = self._inputs(order)
-            callee = inputs[0] if order.digest == FIRST_INPUT else function.load()
-            results = run_task(order, callee, inputs, self._keep)
-            report = msg.Finished(order.task, results, tuple(replicas), started, time.time())
-        except _NotHereError as found:
-            report = msg.HandedBack(order.task, found.chunk, found.scope)
-        except BaseException as error:  # noqa: BLE001  # a task may raise what it likes
-            self._advise(error)
-            failure = dump_error(error, self._place(order.processor))
-            report = msg.RunError(order.task, failure, started, time.time())
+            with handles_become(self.revive_chunk):
+                report = self._attempt(order, function, started)
         finally:
             running_task.reset(token)
         with self._lock:
             del self._running[order.task]
         self._drop_released()
         self._report(report, lane=self._lanes[order.processor])
+
+    def _attempt(self, order: msg.Run, function: _Function, started: float) -> msg.Report:
+        try:
+            inputs, replicas = self._inputs(order)
+            callee = inputs[0] if order.digest == FIRST_INPUT else function.load()
+            results = run_task(order, callee, inputs, self._keep)
+        except _NotHereError as found:
+            return msg.HandedBack(order.task, found.chunk, found.scope)
+        except BaseException as error:  # noqa: BLE001  # a task may raise what it likes
+            self._advise(error)
+            failure = dump_error(error, self._place(order.processor))
+            return msg.RunError(order.task, failure, started, time.time())
+        return msg.Finished(order.task, results, tuple(replicas), started, time.time())
 
     def _advise(self, error: BaseException) -> None:
         if isinstance(error, ModuleNotFoundError):
@@ -296,6 +308,7 @@ class Agent:
             self._dozing = time.monotonic() - last_busy > _AWAKE_SECONDS
             self._wake.wait(None if self._dozing else _FLUSH_SECONDS)
             self._wake.clear()
+            self._drop_released()
             self._note_running()
             self._flush()
 
@@ -337,8 +350,16 @@ class Agent:
             number = int(self.worker) + 1 if isinstance(self.worker, int) else 0
             chunk_id = (number << _OWN_IDS) + self._own_chunks + (1 << (_OWN_IDS + 20))
         stored = self.store.put(chunk_id, value, scope, home)
-        self._exported[chunk_id] = 1
-        return Chunk(self, chunk_id, chunk_facts(stored))
+        with self._lock:
+            self._handles[chunk_id] = 0
+        return self.revive_chunk(stored)
+
+    def revive_chunk(self, stored: StoredChunk) -> Chunk:
+        """Makes a handle in this process."""
+        with self._lock:
+            if stored.id in self._handles:
+                self._handles[stored.id] += 1
+        return Chunk(self, stored.id, chunk_facts(stored))
 
     def _home(self, scope: Scope) -> Processor:
         task = running_task.get()
@@ -361,16 +382,21 @@ class Agent:
         """Takes note that a handle in this process is gone."""
         # Python may collect a handle at any line, so this only leaves word.
         self._released.append(chunk_id)
+        if self._background:
+            self._wake.set()
 
     def _drop_released(self) -> None:
-        while self._released:
-            chunk_id = self._released.popleft()
-            if chunk_id not in self._exported:
-                continue
-            self._exported[chunk_id] -= 1
-            if not self._exported[chunk_id]:
-                del self._exported[chunk_id]
-                self.store.drop((chunk_id,))
+        dropped: list[int] = []
+        with self._lock:
+            while self._released:
+                chunk = self._released.popleft()
+                if chunk not in self._handles:
+                    continue
+                self._handles[chunk] -= 1
+                if not self._handles[chunk] and chunk not in self._lent:
+                    del self._handles[chunk]
+                    dropped.append(chunk)
+        self.store.drop(dropped)
 
     def chunk_facts(self, chunk_id: int) -> Mapping[str, Any]:
         """Tells what is known of a chunk here."""
@@ -379,8 +405,8 @@ class Agent:
     def export_chunk(self, chunk: Chunk) -> tuple[Any, ...]:
         """Returns what another process needs to make a handle."""
         # Whoever reads the pickle holds a handle from now on, and says when it is gone.
-        if chunk.id in self._exported:
-            self._exported[chunk.id] += 1
+        if chunk.id in self._handles:
+            self._lent.add(chunk.id)
         return (StoredChunk(chunk.id, chunk.scope, chunk.processor, chunk.type, chunk.nbytes),)
 
     # -- end ----------------------------------------------------------------------

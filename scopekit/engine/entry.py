@@ -9,13 +9,11 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from scopekit.engine.agent import Agent, chunk_facts
-from scopekit.engine.context import running_task
+from scopekit.engine.agent import Agent
 from scopekit.engine.lanes import LoopLane, ThreadLane
 from scopekit.engine.output import route_output
 from scopekit.engine.surroundings import Here, task_surroundings
 from scopekit.errors import ChunkLostError
-from scopekit.handles import Chunk, set_reviver
 from scopekit.places import Topology
 from scopekit.scopes import ThreadProc, ambient
 from scopekit.wire import messages as msg
@@ -148,12 +146,6 @@ def _surroundings() -> Here | None:
     return None if agent is None else Here(agent.topology, agent.worker)
 
 
-def _revive(stored: StoredChunk) -> Chunk:
-    task = running_task.get()
-    agent = task.agent if task is not None else next(reversed(_homes.values())).agent
-    return Chunk(agent, stored.id, chunk_facts(stored))
-
-
 def open_agent(config_pickle: bytes) -> bytes:
     """Installs the agent of a session; a second call for the same session replaces it.
 
@@ -165,7 +157,6 @@ def open_agent(config_pickle: bytes) -> bytes:
     _share_modules(config)
     home = _homes[config.session] = _Home(config)
     ambient.set_provider(_surroundings)
-    set_reviver(_revive)
     card = identity_card()
     return dump_value(
         msg.AgentCard(

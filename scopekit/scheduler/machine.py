@@ -260,7 +260,7 @@ class Scheduler:
 
     def _origin(self, need: Input) -> str:
         maker = None if need.handle else self._makers.get(need.chunk)
-        return need.origin if maker is None else f"{need.origin}, from {self.name_of(maker)},"
+        return need.origin if maker is None else f"{need.origin} (result of {self.name_of(maker)})"
 
     def _await_inputs(self, record: TaskRecord, at: float) -> None:
         for need in record.spec.inputs:

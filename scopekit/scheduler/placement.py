@@ -131,6 +131,8 @@ def _unmatched_text(task: str, operands: Operands, explanation: Explanation) -> 
     lost = f"\nGone for good: {', '.join(gone)}." if gone else ""
     nodes = dict.fromkeys(str(topology.node_of(worker)) for worker in topology.workers)
     workers = ", ".join(str(worker) for worker in topology.workers) or "none"
+    if not topology.workers:
+        return f"{task} has no processor now: no engine is left.{lost} Start another session."
     return (
         f"{task} has no processor now.\n{named}{lost}\n"
         f"There are the workers {workers} on the nodes {', '.join(nodes)}. "

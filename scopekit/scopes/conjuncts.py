@@ -35,6 +35,13 @@ from scopekit.scopes.processors import CLIENT, Kind
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+__all__ = (
+    "Conjunct",
+    "Literals",
+    "conjuncts",
+    "only_conjunct",
+)
+
 Literals: TypeAlias = tuple[Literal, ...]
 
 

@@ -30,6 +30,35 @@ from scopekit.scopes.processors import CLIENT, Kind
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+__all__ = (
+    "DEFAULT",
+    "INDEX",
+    "KIND",
+    "NODE",
+    "UNKNOWN",
+    "WORKER",
+    "Form",
+    "Literal",
+    "Row",
+    "Split",
+    "Value",
+    "Variable",
+    "all_of",
+    "any_of",
+    "chain",
+    "cofactor",
+    "conjunction",
+    "covers",
+    "decide",
+    "flatten",
+    "is_label",
+    "label_variable",
+    "negate",
+    "settle",
+    "split",
+    "unflatten",
+)
+
 Variable: TypeAlias = tuple[int, str]
 Value: TypeAlias = int | str | bool | Kind
 Literal: TypeAlias = tuple[Variable, Value]

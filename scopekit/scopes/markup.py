@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from scopekit.scopes.processors import Processor
 
 
+__all__ = ("scope_html",)
+
+
 def scope_html(
     words: str, expression: str, shape: str, processors: Sequence[Processor] | None
 ) -> str:

@@ -29,6 +29,7 @@ __all__ = (
     "order_of_worker",
     "probe_of",
     "processor_type",
+    "type_expression",
     "type_named",
     "type_of",
 )

@@ -56,6 +56,9 @@ __all__ = (
     "TaintScope",
     "UnionScope",
     "constrain",
+    "from_form",
+    "index_scope",
+    "own_value",
 )
 
 Operand: TypeAlias = "tuple[Scope, str | None]"

@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 
     from scopekit.scopes.form import Form
 
+__all__ = (
+    "SHOWN",
+    "Reading",
+    "expression",
+    "words",
+)
+
 SHOWN: Final = 8
 """How many parts of a long union are written out."""
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import cloudpickle
 
 from scopekit.errors import RemoteError, ScopekitError
-from scopekit.handles import Chunk, Task
+from scopekit.handles import Chunk, HiddenHandleError, Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -206,6 +206,8 @@ def _rebuild(
 def _dump_function(function: Any, name: str) -> bytes:
     try:
         return dump_value(function)
+    except HiddenHandleError as error:
+        raise ScopekitError(f"{name}: its function cannot be sent to an engine: {error}") from None
     except Exception as error:
         raise ScopekitError(
             f"{name}: its function cannot be sent to an engine: {_why(error)}. A closure or a"
@@ -219,6 +221,9 @@ def _dump_arguments(
 ) -> bytes:
     try:
         return dump_value((args, kwargs))
+    except HiddenHandleError as error:
+        culprit, _ = _culprit(args, kwargs, names) or ("an argument", error)
+        raise ScopekitError(f"{name}: {culprit} cannot be sent to an engine: {error}") from None
     except Exception as error:
         culprit, cause = _culprit(args, kwargs, names) or ("an argument", error)
         raise ScopekitError(
@@ -334,21 +339,17 @@ class PickledError:
     traceback_text: str
     place: str
 
-    def rebuild(self, task: str, origin: str | None = None) -> BaseException:
+    def rebuild(self, who: str) -> BaseException:
         """Makes the exception again.
 
         Args:
-            task: the name of the task that raises it here.
-            origin: the name of the task that raised it, where that is another.
+            who: says where it was raised, and whom it concerns.
 
         Returns:
-            The exception as its own type, or RemoteError, with the task, the place
-            and the remote traceback as notes.
+            The exception as its own type, or RemoteError, with ``who`` and the remote
+            traceback as notes.
         """
         error = self._load()
-        who = f"raised by task {origin or task} on {self.place}"
-        if origin is not None:
-            who += f"; task {task} needs its result"
         error.add_note(who)
         if self.traceback_text:
             error.add_note(f"Remote traceback:\n{self.traceback_text}")

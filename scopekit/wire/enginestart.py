@@ -18,6 +18,8 @@ import sys
 import time
 from typing import Any
 
+__all__ = ("main",)
+
 _WAIT = 120.0
 _TICK = 0.01
 

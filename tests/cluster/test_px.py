@@ -302,11 +302,6 @@ def _place():
     return sk.ProcessScope()
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a handle inside of a fetched value is given to the current session, where the same"
-    " number is another chunk: its fetch returns the wrong value, silently",
-)
 def test_handles_inside_of_results_belong_to_the_session_they_came_from(foreign):
     """Two sessions on one engine, both of which number their chunks alike."""
     _, client = foreign

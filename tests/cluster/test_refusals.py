@@ -108,7 +108,7 @@ def test_a_declared_result_scope_is_the_programs_text(session, done):
 
     assert (where, kind) == ("spawn", sk.ScopeConflictError)
     assert "scope= allows worker 2" in words
-    assert "argument 1 allows worker 0" in words
+    assert f"argument 1 (result of {source.name}) allows worker 0" in words
 
 
 @pytest.mark.parametrize("done", [True, False], ids=["input done", "input under way"])
@@ -208,11 +208,6 @@ def test_a_refusal_at_the_fetch_comes_with_its_explanation(session):
     assert "refused cannot run anywhere" in str(caught.value)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="the message says which argument, and not whose result it is, though only that task"
-    " can tell why it is valid there",
-)
 def test_a_refusal_at_the_fetch_says_which_task_made_the_input(session):
     source = session.options(name="the-camera", scope=ZERO).spawn(chunk_there, ZERO)
     task = session.spawn(ignore, source, scope=TWO)
@@ -323,9 +318,6 @@ def sk_myid(*_):
     return sk.myid()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="tochunk hands values over to places outside of the perimeter around it"
-)
 def test_a_perimeter_also_bounds_where_tochunk_hands_a_value(session):
     with sk.perimeter(NODE_B):
         chunk = session.tochunk("x", scope=UnionScope(ZERO, TWO))

@@ -8,7 +8,7 @@ import pytest
 
 from scopekit import handles
 from scopekit.errors import TaskCancelledError
-from scopekit.handles import Chunk, Task, set_reviver
+from scopekit.handles import Chunk, Task, handles_become
 from scopekit.scopes import NodeScope, ProcessScope, ThreadProc
 
 FACTS = {
@@ -117,14 +117,13 @@ def test_a_chunk_is_written_without_its_value(home, chunk):
     assert repr(chunk) == "<Chunk 7: int on worker 0, thread 0, valid on node a>"
 
 
-def test_a_pickled_chunk_is_revived_by_the_process_that_reads_it(chunk, monkeypatch):
-    monkeypatch.setattr(handles, "_reviver", [])
+def test_a_pickled_chunk_is_revived_for_whoever_reads_it(chunk):
     pickled = pickle.dumps(chunk)
-    with pytest.raises(pickle.UnpicklingError, match="only where a scopekit session runs"):
+    with pytest.raises(pickle.UnpicklingError, match="only where a session fetches it"):
         pickle.loads(pickled)
-    set_reviver(lambda number: f"chunk {number}")
 
-    assert pickle.loads(pickled) == "chunk 7"
+    with handles_become(lambda number: f"chunk {number}"):
+        assert pickle.loads(pickled) == "chunk 7"
 
 
 # -- tasks ----------------------------------------------------------------------

@@ -192,11 +192,6 @@ def test_a_task_can_be_awaited(session):
     assert asyncio.run(main()) == list(range(1, 11))
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="in this process nothing takes the running loop away as the engines' lanes do, and"
-    " asyncio.run refuses to start: in a notebook no async task works with start(0)",
-)
 def test_an_async_function_runs_also_where_a_loop_runs(session):
     """As it does in a notebook, whose cells run below a loop."""
 
@@ -300,11 +295,6 @@ def test_impossible_and_unmatched_scopes_are_refused_at_the_spawn(wide):
         wide.spawn(add, 1, scope=ProcessScope(1))
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="in this process no thread watches the clock: a task that waits for a processor"
-    " waits for ever",
-)
 def test_a_wait_for_a_processor_that_cannot_come_ends(session):
     with pytest.raises(sk.NoProcessorError):
         session.options(scope=ProcessScope(5), wait_for=0.1).spawn(add, 1).result(2)
@@ -350,11 +340,6 @@ def _where(_):
     return sk.task_processor()
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="dropped handles leave word for the driver's thread, and here there is none: every"
-    " value is kept until the session is closed",
-)
 def test_dropped_handles_free_what_they_held(session):
     import gc
 
@@ -506,9 +491,6 @@ def test_a_closed_session_refuses_work(session):
         session.spawn(add, 1)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="fetching does not look whether the session is closed: the worker is blamed"
-)
 @pytest.mark.parametrize("what", ["task", "chunk"])
 def test_a_value_after_the_close_is_refused_in_words(what):
     session = sk.start(0)
@@ -526,11 +508,6 @@ def test_a_handle_of_another_session_is_refused(session):
                 session.spawn(add, handle)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="fetch looks all handles up in the first one's session, where the same number is"
-    " another chunk: it returns wrong values, silently",
-)
 def test_a_fetch_of_handles_of_two_sessions_gives_each_its_own(session):
     with sk.start(0) as other:
         mine, theirs = session.spawn(add, 1), other.spawn(add, 100)

@@ -162,7 +162,6 @@ def test_a_line_is_served_oldest_first(alone):
     assert served == list(range(3, 21, 2))
 
 
-@pytest.mark.xfail(reason="lines are served in the order in which they were begun")
 def test_the_oldest_of_several_lines_is_served_first():
     watched = Watched(cluster({0: "a", 1: "a"}))
     zero, both = ProcessScope(0), NodeScope("a")
@@ -290,7 +289,6 @@ def test_a_report_of_a_dead_worker_does_not_end_the_second_run(watched):
     assert settled(watched.finish(1)) == {1: "done"}
 
 
-@pytest.mark.xfail(reason="a chunk that a dead worker reports counts as held by it")
 def test_a_chunk_that_a_dead_worker_reports_is_not_held(watched):
     watched.scheduler.expect(ChunkRecord(50, AnyScope(), handles=1))
     watched.leave(0)
@@ -414,7 +412,6 @@ def test_a_task_that_needs_a_released_chunk_says_so(watched):
     assert "released" in str(settle.failure)
 
 
-@pytest.mark.xfail(reason="only what was held is looked at when its last handle is gone")
 def test_the_record_of_a_result_that_nobody_wants_is_dropped_when_its_task_fails(watched):
     watched.spawn(1)
     watched.drop(2)
@@ -470,7 +467,6 @@ def test_a_running_task_that_may_not_run_twice_is_lost_with_its_worker(watched):
     assert isinstance(settle.failure, WorkerLostError)
 
 
-@pytest.mark.xfail(reason="nobody knows yet that it began: engines tell only of long runs")
 def test_a_task_that_may_have_begun_is_not_started_twice(watched):
     watched.spawn(1, idempotent=False)
 
@@ -524,7 +520,6 @@ def test_a_sent_task_whose_input_is_lost_with_its_worker_fails(watched):
 LOST = "a task that was not sent yet looks for the holders of an input that is lost"
 
 
-@pytest.mark.xfail(reason=LOST, raises=IndexError)
 def test_a_waiting_task_whose_other_input_is_lost_fails(watched):
     watched.spawn(1, scope=ProcessScope(0))
     watched.finish(1)
@@ -535,7 +530,6 @@ def test_a_waiting_task_whose_other_input_is_lost_fails(watched):
     assert settled(commands)[10] == "failed"
 
 
-@pytest.mark.xfail(reason=LOST, raises=IndexError)
 def test_a_queued_task_whose_input_is_lost_fails():
     watched = Watched(cluster({0: "a", 1: "a"}))
     watched.spawn(1, scope=ProcessScope(0))
@@ -547,7 +541,6 @@ def test_a_queued_task_whose_input_is_lost_fails():
     assert settled(commands)[10] == "failed"
 
 
-@pytest.mark.xfail(reason=LOST, raises=IndexError)
 def test_an_unmatched_task_whose_input_is_lost_fails(watched):
     watched.spawn(1, scope=ProcessScope(0))
     watched.finish(1)
@@ -631,7 +624,6 @@ def test_impossible_scopes_do_not_wait(watched):
 UNSEEN = "a task that ends while workers come or go is still counted as unmatched"
 
 
-@pytest.mark.xfail(reason=UNSEEN)
 def test_a_deadline_that_passes_before_a_worker_joins_ends_the_wait_once(watched):
     watched.spawn(1, scope=NodeScope("c"), wait_for=1.0)
     watched.now += 5.0
@@ -639,7 +631,6 @@ def test_a_deadline_that_passes_before_a_worker_joins_ends_the_wait_once(watched
     watched.handle(ev.TimePassed(watched.tick()))
 
 
-@pytest.mark.xfail(reason=UNSEEN)
 def test_a_worker_that_joins_on_another_node_than_hoped_for_ends_the_wait_once(watched):
     watched.spawn(1, scope=ProcessScope(7) & NodeScope("c"), wait_for=60.0)
     watched.join(7, "b")
@@ -699,7 +690,6 @@ def test_old_tasks_whose_results_nobody_wants_are_forgotten(watched, monkeypatch
     assert sorted(watched.scheduler.tasks) == [1, 15, 17, 19]
 
 
-@pytest.mark.xfail(reason="what was wanted when its turn came is never looked at again")
 def test_an_old_task_is_forgotten_once_its_result_is_not_wanted(watched, monkeypatch):
     monkeypatch.setattr(machine, "_FINISHED_KEPT", 1)
     for number in (1, 3, 5, 7):
@@ -734,7 +724,6 @@ def test_an_explanation_says_where_and_why(watched):
     assert "the only processor allowed" in explanation.sentence()
 
 
-@pytest.mark.xfail(reason="a blocked or cancelled task is said to have no processor")
 @pytest.mark.parametrize("end", ["blocked", "cancelled"])
 def test_a_task_that_had_processors_is_not_said_to_have_none(watched, end):
     watched.spawn(1)
