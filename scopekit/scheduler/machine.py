@@ -237,6 +237,7 @@ class Scheduler:
             return None
         if record.spec.wait_for and not never_meet(operands, self.topology):
             return None
+        record.operands = operands
         return refusal(record.spec.name, operands, self.topology)
 
     def _declared_operands(self, record: TaskRecord) -> Operands:
@@ -533,6 +534,8 @@ class Scheduler:
         if record.processor is not None:
             self._loads_remove(record)
         self._unmatched.pop(record.spec.id, None)
+        if record.operands is None:
+            record.operands = self._operands(record)
         record.state = state
         record.failure = failure
         record.origin = origin

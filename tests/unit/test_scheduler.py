@@ -741,3 +741,12 @@ def test_busy_counts_what_was_sent(watched):
 
     assert watched.scheduler.busy() == {0: 0, 1: 1, 2: 0, 3: 0}
     assert watched.scheduler.counts() == {"queued": 1}
+
+
+def test_a_refused_task_is_explained_by_its_inputs_also_when_these_are_gone(watched):
+    watched.spawn(1, scope=ProcessScope(0), result_scope=ProcessScope(0))
+    watched.finish(1)
+    watched.spawn(10, 2, scope=ProcessScope(1))
+    watched.drop(2)
+
+    assert watched.scheduler.explain(10).outcome == "conflict"
