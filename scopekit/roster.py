@@ -85,7 +85,11 @@ class Roster:
         Raises:
             ScopekitError: one of them cannot be used; says which and why.
         """
-        self._join(self._link.engine_ids())
+        try:
+            self._join(self._link.engine_ids())
+        except BaseException:
+            self._wire.close()
+            raise
         self.tell_topology()
 
     def watch(self) -> None:
@@ -173,7 +177,7 @@ class Roster:
     def close(self) -> None:
         """Lets go of the engines: ends those started here, leaves others as found."""
         if not self._link.owned:
-            self._wire.close(self._driver.scheduler.topology.workers)
+            self._wire.close()
         self._link.close()
 
 

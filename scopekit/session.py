@@ -183,7 +183,11 @@ class Session:
         keys = key_pair()
         asker = PeerClient(keys)
         roster = Roster(link, self._driver, self.id, threads=self._threads, keys=keys, names=names)
-        roster.open()
+        try:
+            roster.open()
+        except BaseException:
+            asker.close()
+            raise
         return asker, roster
 
     # -- spawning -------------------------------------------------------------------

@@ -8,6 +8,7 @@ of a message that is never answered and so stays open for as long as the wire.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -113,16 +114,14 @@ class ViewWire:
             cards.append(card)
         return cards
 
-    def close(self, workers: Iterable[WorkerId]) -> None:
+    def close(self) -> None:
         """Takes the agents out of engines that live on, within two seconds."""
+        asked = []
         with self._lock:
-            asked = []
-            for worker in workers:
-                try:
+            for worker in self._waiting:
+                with contextlib.suppress(ScopekitError):  # it left, with its agent
                     view = self._view(worker)
-                except ScopekitError:
-                    continue
-                asked.append(view.apply_async(_entry("close_agent"), self._session))
+                    asked.append(view.apply_async(_entry("close_agent"), self._session))
         for reply in asked:
             reply.wait(_CLOSE_SECONDS)
 
