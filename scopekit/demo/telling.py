@@ -187,11 +187,19 @@ def _reason(task: sk.Task) -> str:
     """Says why a task ran where it ran."""
     explanation = task.explain()
     limits = [
-        f"{operand.origin.removesuffix('=')} allows {operand.scope.describe()}"
+        f"{_place_written(operand.origin)} allows {operand.scope.describe()}"
         for operand in explanation.operands
         if operand.removed and operand.origin != "default"
     ]
+    # Where its scopes leave one processor, they are the reason.
+    if limits and explanation.rule == "the only processor allowed":
+        return "; ".join(limits)
     return "; ".join([explanation.rule, *limits])
+
+
+def _place_written(origin: str) -> str:
+    """Shortens where a scope was written, without the task that an argument comes from."""
+    return origin.removesuffix("=").partition(" (result of ")[0]
 
 
 def _worker_text(worker: object) -> str:
