@@ -46,10 +46,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    given = _parser().parse_args(arguments)
+    given, further = _parser().parse_known_args(arguments)
+    if further and given.command != "lab":
+        _parser().error(f"unrecognized arguments: {' '.join(further)}")
     try:
         if given.command == "lab":
-            return _lab()
+            return _lab(further)
         return _demo(given.out, headless=given.headless, camera=given.camera)
     except KeyboardInterrupt:
         _complain("interrupted; its engines are ended")
@@ -79,7 +81,9 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "--camera", type=int, metavar="N", help="use camera N instead of a video written for this"
     )
-    commands.add_parser("lab", help="open the tutorial notebooks in JupyterLab")
+    commands.add_parser(
+        "lab", help="open the tutorial notebooks in JupyterLab; further words are JupyterLab's"
+    )
     return parser
 
 
@@ -193,7 +197,7 @@ def _has_display() -> bool:
 # -- lab ---------------------------------------------------------------------------------
 
 
-def _lab() -> int:  # noqa: RET503  # execv never returns
+def _lab(further: Sequence[str]) -> int:  # noqa: RET503  # execv never returns
     if find_spec("jupyterlab") is None:
         _complain('JupyterLab is missing. Install it: pip install "scopekit[lab]"')
         return _IMPOSSIBLE
@@ -205,7 +209,7 @@ def _lab() -> int:  # noqa: RET503  # execv never returns
         )
         return _IMPOSSIBLE
     # Taking this process's place lets Ctrl-C and the exit code be JupyterLab's own.
-    command = [sys.executable, "-m", "jupyterlab", str(notebooks)]
+    command = [sys.executable, "-m", "jupyterlab", str(notebooks), *further]
     os.execv(command[0], command)  # noqa: S606  # a list of words, no shell
 
 

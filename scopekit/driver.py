@@ -19,7 +19,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from scopekit.engine.lanes import ThreadLane
-from scopekit.errors import ScopekitError
+from scopekit.errors import ScopekitError, ScopeViolationError
 from scopekit.scheduler import Scheduler
 from scopekit.scheduler import events as ev
 from scopekit.wire import messages as msg
@@ -236,6 +236,10 @@ class Driver:
             for chunk, holder in command.inputs:
                 if holder == self._here and worker != self._here:
                     self._push(chunk, worker, wire)
+        except ScopeViolationError as error:
+            if error.chunk is None or error.scope is None:
+                raise
+            return [ev.RunHandedBack(command.task, worker, error.chunk, error.scope, time.time())]
         except Exception as error:  # noqa: BLE001  # a user's __reduce__ may raise anything
             now = time.time()
             failure = dump_error(error, "the client")

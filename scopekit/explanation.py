@@ -78,6 +78,8 @@ class Explanation:
         if self.chosen is not None:
             return f"{self.task} runs on {self.place(self.chosen)}: {self.rule}{because}"
         others = ", ".join(self.waiting_for[:_LISTED])
+        if len(self.waiting_for) > _LISTED:
+            others += f" and {len(self.waiting_for) - _LISTED} more"
         said: dict[str, str] = {
             "conflict": "cannot run anywhere: its scopes never meet",
             "unmatched": "has no processor now",
@@ -114,7 +116,7 @@ class Explanation:
         """Tells the whole decision as text, one line per operand."""
         lines = [self.sentence(), f"  {self.candidates} processors"]
         lines += [f"  - {op.removed:<4} {op.told()}" for op in self.operands]
-        names = ", ".join(self.place(processor) for processor in self.left[:_LISTED])
+        names = "; ".join(self.place(processor) for processor in self.left[:_LISTED])
         more = f" and {len(self.left) - _LISTED} more" if len(self.left) > _LISTED else ""
         lines.append(f"  = {len(self.left)} left{': ' + names + more if names else ''}")
         if not self.left:

@@ -28,5 +28,7 @@ def guard(chunk: int, scope: Scope, asker: WorkerId, topology: Topology) -> None
         who = "the client (this notebook or script)" if asker == "client" else f"worker {asker}"
         raise ScopeViolationError(
             f"chunk {chunk} is valid only on {scope.describe()}, and {who} lies outside of that."
-            " Run a task on it there and fetch what the task returns."
+            " Run a task on it there and fetch what the task returns.",
+            chunk,
+            scope,
         )

@@ -244,8 +244,12 @@ class Task(Future[Any]):
         Raises:
             TimeoutError: it had not ended in time.
         """
-        with contextlib.suppress(CancelledError):
+        try:
             super().exception(timeout)
+        except CancelledError:
+            pass
+        except TimeoutError:
+            raise self._late(timeout) from None
         return self
 
     def cancel(self) -> bool:
@@ -270,9 +274,12 @@ class Task(Future[Any]):
             # A task may raise one of its own.
             if self.done():
                 raise
-            raise TimeoutError(f"{self!r} was not done within {timeout:g} s") from None
+            raise self._late(timeout) from None
         except CancelledError as error:
             raise self._cancelled(error) from None
+
+    def _late(self, timeout: float | None) -> TimeoutError:
+        return TimeoutError(f"{self!r} was not done within {timeout:g} s")
 
     def _cancelled(self, error: BaseException) -> TaskCancelledError:
         if isinstance(error, TaskCancelledError):
@@ -292,7 +299,9 @@ class Task(Future[Any]):
         ended = loop.create_future()
 
         def tell(_: Future[Any]) -> None:
-            loop.call_soon_threadsafe(_tell, ended)
+            # Whoever awaited may have given up, and closed its loop.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(_tell, ended)
 
         self.add_done_callback(tell)
         yield from ended

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import inspect
 import itertools
 import os
 import threading
@@ -82,7 +83,12 @@ class OptionSet:
         self._given = given
 
     def spawn(self, f: Any, /, *args: Any, **kwargs: Any) -> Task:
-        """Spawns a task with these options; every keyword goes to the function."""
+        """Spawns a task with these options; every keyword goes to the function.
+
+        Raises:
+            ScopeError: a scope was given here, to a function that takes none.
+        """
+        _refuse_stray_scopes(f, kwargs)
         return self._session().submit(self._given, f, args, kwargs)
 
     def plan(self, f: Any, /, *args: Any, **kwargs: Any) -> Explanation:
@@ -618,11 +624,14 @@ class Session:
 
     # -- engines come and go ----------------------------------------------------------
 
-    def add_workers(self, n: int, *, timeout: float = 60) -> list[WorkerId]:
+    def add_workers(
+        self, n: int, *, node: str | None = None, timeout: float = 60
+    ) -> list[WorkerId]:
         """Starts further engines and waits until they are part of the session.
 
         Args:
             n: how many.
+            node: the pretended node that they are to be on, this machine if None.
             timeout: seconds to wait at most.
 
         Returns:
@@ -634,7 +643,7 @@ class Session:
         self._check_open()
         if self._link is None:
             raise ScopekitError("a session in this process has no engines to add to")
-        ids = self._link.add_engines(n, timeout=timeout)
+        ids = self._link.add_engines(n, node=node, timeout=timeout)
         with self._driver.changed:
             joined = self._driver.changed.wait_for(
                 lambda: all(self.topology.process(worker) for worker in ids), timeout
@@ -679,6 +688,25 @@ class Session:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _refuse_stray_scopes(f: Any, kwargs: Mapping[str, Any]) -> None:
+    """Refuses what would be lost: a scope meant for the task, given to its function."""
+    given = [name for name in _SCOPE_OPTIONS if name in kwargs]
+    if not given or not callable(f):
+        return
+    try:
+        parameters = inspect.signature(f).parameters
+    except (TypeError, ValueError):
+        return  # nobody can tell what it takes
+    if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values()):
+        return
+    for name in given:
+        if name not in parameters:
+            raise ScopeError(
+                f"{name}= would go to {_function_name(f)}, which takes no such argument."
+                f" Write options({name}=...).spawn(...)."
+            )
 
 
 def _home_of(handle: Task | Chunk) -> Session:

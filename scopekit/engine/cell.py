@@ -10,13 +10,16 @@ import linecache
 import sys
 from typing import TYPE_CHECKING, Any
 
+from scopekit.handles import Chunk
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ("remember_source", "run_cell", "spawned_cell")
+__all__ = ("SHOWN", "remember_source", "run_cell", "spawned_cell")
 
-# No identifier, so that no cell can touch it.
+# No identifiers, so that no cell can touch them.
 _RESULT = "<result>"
+SHOWN = "<shown>"
 
 
 def spawned_cell(source: str, filename: str, outputs: tuple[str, ...], /, **inputs: Any) -> Any:
@@ -40,7 +43,8 @@ def run_cell(
         source: the cell, as plain Python; it may await.
         filename: what tracebacks call it.
         inputs: variables that it is given, by name.
-        outputs: names of the variables that it is to leave.
+        outputs: names of the variables that it is to leave; under ``SHOWN`` is the value
+            of its last statement as a notebook shows it.
 
     Returns:
         The value of its last statement, None if that is no expression, then its outputs.
@@ -60,6 +64,8 @@ def run_cell(
     except NameError as error:
         _say_where_unknown(error, namespace)
         raise
+    if SHOWN in outputs:
+        namespace[SHOWN] = _shown(namespace[_RESULT])
     missing = [name for name in outputs if name not in namespace]
     if missing:
         raise NameError(
@@ -68,6 +74,28 @@ def run_cell(
             name=missing[0],
         )
     return (namespace.pop(_RESULT), *(namespace[name] for name in outputs))
+
+
+def _shown(value: Any) -> Any:
+    """Returns a value as mime bundle with metadata, None where that is left to the notebook.
+
+    It is made here, where the value is: a figure of pyplot that is read elsewhere becomes
+    one of the figures there, and is drawn under whatever cell runs then.
+    """
+    shell = _shell()
+    if value is None or shell is None or isinstance(value, Chunk):
+        return None
+    figure = getattr(sys.modules.get("matplotlib.figure"), "Figure", ())
+    if not isinstance(value, figure):
+        return shell.display_formatter.format(value)
+    from IPython.core.pylabtools import select_figure_formats  # noqa: PLC0415  # is loaded here
+
+    select_figure_formats(shell, {"png"})
+    shown = shell.display_formatter.format(value)
+    pyplot = sys.modules.get("matplotlib.pyplot")
+    if pyplot is not None:
+        pyplot.close(value)
+    return shown
 
 
 def remember_source(source: str, filename: str) -> None:

@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from scopekit.engine.cell import SHOWN
 from scopekit.errors import ScopeViolationError
 from scopekit.scopes import AnyScope
 
@@ -68,7 +69,8 @@ def _value_of(shell: Any, session: Session, task: Task) -> End:
         return End()
     if chunk.nbytes > _SHOWN_BYTES:
         return End(remark=f"its value, {chunk.nbytes / 1e6:.0f} MB, stays until %fetch brings it")
-    return End(value=shell.display_formatter.format(task.result()))
+    shown = task.outputs[SHOWN].result() if SHOWN in task.outputs else None
+    return End(value=shown or shell.display_formatter.format(task.result()))
 
 
 def _scope_of(session: Session, task: Task) -> str:

@@ -14,7 +14,7 @@ from IPython.core.magic import no_var_expand
 
 from scopekit.api import fetch, start
 from scopekit.encoding import Encoding
-from scopekit.engine.cell import remember_source, spawned_cell
+from scopekit.engine.cell import SHOWN, remember_source, spawned_cell
 from scopekit.errors import SchedulingError, ScopeError, ScopekitError
 from scopekit.handles import Task
 from scopekit.notebook.board import Board, Desk, say
@@ -161,10 +161,11 @@ class _Magics:
             raise _CellSyntaxError(self._shell, error) from None
         if given.name is None and get_options("name", None) is None:
             given = replace(given, name=f"cell {number}")
-        call = (source, filename, names.assigns)
+        outputs = (*names.assigns, SHOWN) if names.shows else names.assigns
+        call = (source, filename, outputs)
         task, board = self._submit(given, call, names, number)
         self._last = task
-        self._shell.user_ns.update(task.outputs)
+        self._shell.user_ns.update({name: task.outputs[name] for name in names.assigns})
         board.show(task)
         task.add_done_callback(board.finish)
 
@@ -181,7 +182,7 @@ class _Magics:
                 spawned_cell,
                 call,
                 inputs,
-                outputs=names.assigns,
+                outputs=call[2],
                 cell=number,
                 sink=board.write,
             )

@@ -678,10 +678,17 @@ class Scheduler:
     def _rerun(self, record: TaskRecord, event: ev.WorkerLeft) -> None:
         record.processor = None
         # An engine tells only of long runs that they began: what was sent may have begun.
-        if not record.spec.idempotent or record.attempts >= _ATTEMPTS:
+        lost = self._lost_input(record)
+        if lost is not None:
+            self._block(record, lost, event.at)
+            return
+        can_wait = record.deadline is not None and event.at < record.deadline
+        nobody_left = not can_wait and not allowed_mask(self._operands(record), self.topology)
+        if nobody_left or not record.spec.idempotent or record.attempts >= _ATTEMPTS:
             error = WorkerLostError(
                 f"worker {event.worker} died while it had {record.spec.name} to run"
                 f" (attempt {record.attempts}); it may have begun and is not started again"
+                + (": nobody else may run it" if nobody_left else "")
             )
             self._end(record, "failed", error, at=event.at)
             return

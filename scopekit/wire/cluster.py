@@ -52,6 +52,7 @@ def launch(
         ScopeError: an argument makes no sense.
         ScopekitError: the engines did not come up.
     """
+    _check_options(cluster_options)
     places = engine_places(n, nodes)
     local = is_local(engines, cluster_options)
     if nodes is not None and not local:
@@ -455,3 +456,23 @@ def _card_expression() -> str:
         f"(lambda ns: (exec({source!r}, ns), ns['card_text']())[1])"
         "({'__name__': 'scopekit_identity'})"
     )
+
+
+_OWN_OPTIONS = ("n", "threads", "nodes", "engines", "timeout")
+
+
+def _check_options(given: Mapping[str, Any]) -> None:
+    """Refuse what ipyparallel.Cluster would take without a word and never look at."""
+    import difflib  # noqa: PLC0415 -- for this message alone
+
+    import ipyparallel  # noqa: PLC0415 -- loaded with the first session
+
+    known = [*_OWN_OPTIONS, *ipyparallel.Cluster.class_trait_names()]
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f" Did you mean {near[0]}=?" if near else ""
+            raise ScopeError(
+                f"start() has no option {name!r}.{hint} It takes {', '.join(_OWN_OPTIONS)},"
+                " and what ipyparallel.Cluster takes."
+            )

@@ -98,3 +98,9 @@ def test_a_script_that_never_closes_its_session_leaves_quietly(end, code, tmp_pa
     assert "Exception ignored" not in done.stderr
     assert ("Traceback" in done.stderr) == (end == "raise KeyboardInterrupt")
     assert [path.name for path in tmp_path.iterdir()] == ["script.py"]
+
+
+@pytest.mark.parametrize(("option", "meant"), [({"thread": 2}, "threads"), ({"node": {}}, "nodes")])
+def test_a_misspelt_option_of_start_is_refused_with_what_was_meant(option, meant):
+    with pytest.raises(sk.ScopeError, match=f"Did you mean {meant}=?"):
+        sk.start(1, **option)

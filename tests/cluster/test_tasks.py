@@ -1041,3 +1041,51 @@ def test_a_value_on_its_way_when_its_engine_dies_is_lost_in_words(own_folders, u
         with pytest.raises(sk.ChunkLostError, match="worker 0"):
             big.result(60)
         assert session.spawn(add, 1).result(20) == 2
+
+
+def test_a_task_whose_last_possible_engine_dies_ends_in_the_error_that_says_so(mortal, victim):
+    import os
+
+    task = mortal.options(name="deadly", scope=ProcessScope(victim)).spawn(os._exit, 1)
+
+    with pytest.raises(sk.WorkerLostError, match=f"worker {victim} died .* nobody else may run it"):
+        task.result(30)
+
+
+def test_a_client_value_that_does_not_pickle_keeps_its_tasks_out_of_engines(session):
+    import threading
+
+    lock = session.tochunk(threading.Lock())
+
+    with pytest.raises(sk.ScopeConflictError, match="argument"):
+        session.spawn(repr, lock).result(20)
+    assert "lock" in session.spawn(repr, lock, scope=ProcessScope("client")).result(20)
+    with pytest.raises(sk.ScopeConflictError, match=r"'lock' allows client"):
+        session.spawn(_hold, lock=lock)
+
+
+def _hold(lock):
+    return lock
+
+
+def test_an_await_that_is_given_up_leaves_no_word_behind(session, caplog):
+    import asyncio
+    import time
+
+    task = None
+
+    async def give_up():
+        nonlocal task
+        task = session.spawn(time.sleep, 0.3)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(_await(task)), 0.01)
+
+    asyncio.run(give_up())
+    task.wait(20)
+    session.spawn(int).result(20)
+
+    assert "Event loop is closed" not in caplog.text
+
+
+async def _await(task):
+    return await task

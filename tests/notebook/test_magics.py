@@ -424,3 +424,23 @@ def test_a_terminal_prints_it_all(own_folders):
         "worker(0)",
     ):
         assert expected in done.stdout, done.stdout + done.stderr
+
+
+_FIGURE = """%%spawn name='draw'
+import matplotlib
+matplotlib.use("agg")
+import matplotlib.pyplot as plt
+figure, axes = plt.subplots()
+axes.plot([1, 2, 3])
+figure"""
+
+
+def test_a_figure_is_drawn_where_it_was_made_and_shown_under_its_own_cell(notebook):
+    """A figure of pyplot that is read here would be the notebook's, drawn by the next cell."""
+    cell = notebook.shows(_FIGURE, "<Figure size 640x480 with 1 Axes>")
+    later = notebook.run("2 + 2")
+
+    pictures = [out["data"]["image/png"] for out in cell.outputs if "image/png" in out["data"]]
+    assert len(pictures) == 1
+    assert len(pictures[0]) > 10_000
+    assert later.text == "4"
