@@ -19,15 +19,11 @@ __all__ = ("scope_html",)
 def scope_html(
     words: str, expression: str, shape: str, processors: Sequence[Processor] | None
 ) -> str:
-    """Return the line: a swatch, the words, how many processors there are now.
-
-    The swatch has no colour of its own; the page that shows a graph gives its
-    classes the graph's colours.
-    """
-    swatch = f'<span class="scopekit-swatch scopekit-swatch-{escape(shape)}"></span>'
+    """Return the line: its shape, the words, how many processors there are now."""
+    kind = f'<small style="opacity:.7">{escape(shape)} scope</small>'
     label = f'<span class="scopekit-words" title="{escape(expression)}">{escape(words)}</span>'
     count = "" if processors is None else _count_html(processors)
-    return f'<div class="scopekit-scope">{swatch} {label}{count}</div>'
+    return f'<div class="scopekit-scope">{label} {kind}{count}</div>'
 
 
 def _count_html(processors: Sequence[Processor]) -> str:
@@ -41,5 +37,6 @@ def _count_html(processors: Sequence[Processor]) -> str:
         return f" <small>{total}</small>"
     return (
         f"<details><summary><small>{total}</small></summary>"
-        f'<table class="scopekit-processors">{rows}</table></details>'
+        '<table class="scopekit-processors"><tr><th>worker, kind</th><th>processors</th></tr>'
+        f"{rows}</table></details>"
     )
