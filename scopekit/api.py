@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from scopekit.engine.context import RunningTask, running_task
 from scopekit.errors import ScopeError, ScopekitError
+from scopekit.gather import wait_for
 from scopekit.handles import Chunk, Task
 from scopekit.options import Options
 from scopekit.scopes import AnyScope, ambient, as_scope
@@ -208,18 +209,16 @@ def wait(x: Any, timeout: float | None = None) -> Any:
 
     Args:
         x: a task, or lists, tuples, dicts and sets of them.
-        timeout: seconds to wait at most for each; None waits without a limit.
+        timeout: seconds to wait at most for all; None waits without a limit.
 
     Returns:
         ``x``.
 
     Raises:
-        TimeoutError: a task had not ended in time.
+        TimeoutError: not all had ended in time.
     """
     _refuse_in_task()
-    for handle in read_handles(x):
-        if isinstance(handle, Task):
-            handle.wait(timeout)
+    wait_for(x, timeout)
     return x
 
 
@@ -317,5 +316,4 @@ def num_processors(scope: Any = None, all: bool = False) -> int:  # noqa: A002
         scope: the scope; where a task spawned here would run if None.
         all: True counts every processor there is.
     """
-    session = _session()
-    return len(session.topology.processors) if all else len(session.processors(scope))
+    return _session().num_processors(scope, all)

@@ -11,7 +11,7 @@ from scopekit.wire.codec import read_handles
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ("gather", "gather_chunks")
+__all__ = ("gather", "gather_chunks", "wait_for")
 
 
 def gather(
@@ -39,6 +39,18 @@ def gather_chunks(x: Any, chunk_of: Callable[[Task], Chunk], timeout: float | No
         id(handle): chunk_of(handle) if isinstance(handle, Task) else handle for handle in found
     }
     return _put_in(x, chunks)
+
+
+def wait_for(x: Any, timeout: float | None) -> None:
+    """Waits until every task in ``x``, likewise, has ended, in whatever way.
+
+    Raises:
+        TimeoutError: not all had ended in time.
+    """
+    until = None if timeout is None else time.monotonic() + timeout
+    for handle in read_handles(x):
+        if isinstance(handle, Task):
+            handle.wait(_left(until))
 
 
 def _settled(x: Any, until: float | None) -> list[Task | Chunk]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import concurrent.futures
 import contextlib
 import inspect
 import itertools
@@ -20,7 +21,7 @@ from scopekit.engine.output import route_output
 from scopekit.engine.surroundings import Here, task_surroundings
 from scopekit.errors import NoProcessorError, ScopeError, ScopekitError, TaskCancelledError
 from scopekit.fetching import Fetcher
-from scopekit.gather import gather, gather_chunks
+from scopekit.gather import gather, gather_chunks, wait_for
 from scopekit.graph import ChunkRecord, Input, StoredChunk, TaskSpec
 from scopekit.handles import Chunk, HiddenHandleError, Task
 from scopekit.options import Options, block_options, operands, perimeter_scope
@@ -36,7 +37,7 @@ from scopekit.wire.identity import identity_card
 from scopekit.wire.local import LocalWire
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from scopekit.engine.lanes import Lane
     from scopekit.explanation import Explanation
@@ -485,6 +486,27 @@ class Session:
         }
         return [values[_home_of(handle), _chunk_id(handle)] for handle in found]
 
+    def wait(self, x: Any, timeout: float | None = None) -> Any:
+        """Waits until every task in ``x`` has ended, in whatever way; returns ``x``.
+
+        Raises:
+            TimeoutError: not all had ended in time.
+        """
+        wait_for(x, timeout)
+        return x
+
+    def as_completed(self, tasks: Iterable[Task], timeout: float | None = None) -> Iterator[Task]:
+        """Yields tasks in the order in which they end.
+
+        Raises:
+            TimeoutError: not all had ended in time.
+        """
+        return cast("Iterator[Task]", concurrent.futures.as_completed(tasks, timeout))
+
+    def isready(self, task: Task) -> bool:
+        """Tells whether a task has ended, in whatever way."""
+        return task.done()
+
     def chunk_of(self, task: Task) -> Chunk:
         """Returns the handle to the result of a task that is done."""
         self._driver.handle(ev.HandlesAdded((task.chunk_id,)))
@@ -573,6 +595,14 @@ class Session:
         """
         wanted = operands(Options()) if scope is None else (("scope=", as_scope(scope)),)
         return self.topology.select(allowed_mask(wanted, self.topology))
+
+    def compatible_processors(self, scope: Any = None) -> tuple[Processor, ...]:
+        """Does the same as :meth:`processors`."""
+        return self.processors(scope)
+
+    def num_processors(self, scope: Any = None, all: bool = False) -> int:  # noqa: A002
+        """Counts the processors of a scope, or with ``all`` those that there are."""
+        return len(self.topology.processors) if all else len(self.processors(scope))
 
     def explain(self, task: Task) -> Explanation:
         """Tells why a task runs where it runs, or why it does not."""

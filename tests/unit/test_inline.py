@@ -501,6 +501,17 @@ def test_a_value_after_the_close_is_refused_in_words(what):
         handle.fetch()
 
 
+def test_a_session_does_what_the_module_does(session):
+    tasks = [session.spawn(add, n) for n in range(3)]
+
+    assert session.wait(tasks) is tasks
+    assert all(session.isready(task) for task in tasks)
+    assert {task.result() for task in session.as_completed(tasks)} == {1, 2, 3}
+    assert session.compatible_processors() == sk.compatible_processors() == session.processors()
+    assert session.num_processors() == sk.num_processors() == 1
+    assert session.num_processors(all=True) == sk.num_processors(all=True) == 1
+
+
 def test_a_handle_of_another_session_is_refused(session):
     with sk.start(0) as other:
         for handle in (other.spawn(add, 1), other.tochunk(1)):
