@@ -104,3 +104,22 @@ def test_a_script_that_never_closes_its_session_leaves_quietly(end, code, tmp_pa
 def test_a_misspelt_option_of_start_is_refused_with_what_was_meant(option, meant):
     with pytest.raises(sk.ScopeError, match=f"Did you mean {meant}=?"):
         sk.start(1, **option)
+
+
+def test_a_module_beside_the_notebook_is_found_by_the_engines(tmp_path):
+    """In a notebook, as with -c, the empty entry of the search path means the folder one is in."""
+    (tmp_path / "beside.py").write_text("def answer():\n    return 42\n")
+    code = (
+        "import scopekit as sk, beside\n"
+        "with sk.start(1) as session: print(session.spawn(beside.answer).result())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.stdout == "42\n", done.stderr
