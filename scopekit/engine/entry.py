@@ -44,7 +44,7 @@ class _Home:
             config.worker,
             Topology(),
             _lanes(config),
-            _publisher(config.report_header),
+            _publisher(config),
             self._fetch,
         )
         interface = local_address(config.controller)
@@ -119,7 +119,7 @@ def local_address(controller: str) -> str:
         return str(probe.getsockname()[0])
 
 
-def _publisher(header: Mapping[str, object]) -> Callable[[list[msg.Report]], None]:
+def _publisher(config: msg.AgentConfig) -> Callable[[list[msg.Report]], None]:
     from IPython import get_ipython  # noqa: PLC0415  # there is one in every engine
 
     kernel: Any = get_ipython().kernel
@@ -130,9 +130,9 @@ def _publisher(header: Mapping[str, object]) -> Callable[[list[msg.Report]], Non
             kernel.iopub_socket,
             "status",
             content={"execution_state": "busy"},
-            parent=dict(header),
+            parent=dict(config.report_header),
             ident=b"scopekit",
-            buffers=[dump_value(reports)],
+            buffers=[dump_value((config.worker, reports))],
         )
 
     return publish

@@ -65,7 +65,6 @@ class ViewWire:
         self._waiting: dict[WorkerId, list[msg.Order]] = {}
         self._known: dict[WorkerId, KnownFunctions] = {}
         self._under_way: dict[WorkerId, Any] = {}
-        self._by_uuid: dict[str, int] = {}
         self._lock = threading.RLock()
         self._sink = self._open_sink()
 
@@ -206,15 +205,8 @@ class ViewWire:
         buffers = message["buffers"]
         if message["header"]["msg_type"] != "status" or not buffers:
             return
-        worker = self._engine_of(message)
-        if worker is not None:
-            self._on_reports(worker, load_value(buffers[0]))
-
-    def _engine_of(self, message: Any) -> int | None:
-        uuid = message["metadata"].get("engine") or message["header"]["session"]
-        if uuid not in self._by_uuid:
-            self._by_uuid = {str(value): key for key, value in self._link.client._engines.items()}
-        return self._by_uuid.get(uuid)
+        worker, reports = load_value(buffers[0])
+        self._on_reports(worker, reports)
 
 
 def _same_error(error: Any, worker: WorkerId) -> Exception:
