@@ -23,7 +23,13 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from scopekit.errors import ChunkLostError, NoProcessorError, TaskCancelledError, WorkerLostError
+from scopekit.errors import (
+    ChunkLostError,
+    NoProcessorError,
+    ScopeViolationError,
+    TaskCancelledError,
+    WorkerLostError,
+)
 from scopekit.graph import FINAL_STATES, ChunkRecord, TaskRecord
 from scopekit.scheduler import events as ev
 from scopekit.scheduler.load import Durations, Load
@@ -457,6 +463,16 @@ class Scheduler:
         self._narrow(event.chunk, event.scope)
         record = self._running(event.task, event.worker)
         if record is None:
+            return
+        if self.topology.admits(event.scope, event.worker):
+            # Both sides follow one rule, so this is an error of ours, and would go round.
+            error = ScopeViolationError(
+                f"worker {event.worker} may not have chunk {event.chunk} although it is valid on"
+                f" {event.scope.describe()}; {record.spec.name} cannot run there",
+                event.chunk,
+                event.scope,
+            )
+            self._end(record, "failed", error, at=event.at)
             return
         processor = record.processor
         self._loads_remove(record)

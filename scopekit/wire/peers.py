@@ -33,7 +33,6 @@ _HANDSHAKE_MILLISECONDS = 5000
 _ASK_SECONDS = 60.0
 
 KeyPair = tuple[bytes, bytes]
-Give = "Callable[[Sequence[int], WorkerId], list[tuple[StoredChunk, bytes]]]"
 
 
 def key_pair() -> KeyPair:

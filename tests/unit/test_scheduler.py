@@ -750,3 +750,13 @@ def test_a_refused_task_is_explained_by_its_inputs_also_when_these_are_gone(watc
     watched.drop(2)
 
     assert watched.scheduler.explain(10).outcome == "conflict"
+
+
+def test_a_task_that_comes_back_from_where_its_input_is_valid_does_not_go_round(watched):
+    watched.spawn(1, scope=ProcessScope(0))
+    watched.finish(1)
+    watched.spawn(10, 2, scope=ProcessScope(1))
+    commands = hand_back(watched, 10, 2, NodeScope("a"))
+
+    assert settled(commands) == {10: "failed"}
+    assert starts(commands) == []
