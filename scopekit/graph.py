@@ -8,7 +8,7 @@ task that makes it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from scopekit.places import Topology
@@ -48,8 +48,7 @@ FINAL_STATES: tuple[TaskState, ...] = ("done", "failed", "blocked", "cancelled")
 CHUNK_STATES: tuple[ChunkState, ...] = ("pending", "held", "failed", "lost", "released")
 
 
-@dataclass(frozen=True, slots=True)
-class Input:
+class Input(NamedTuple):
     """One chunk that a task needs.
 
     Attributes:
@@ -64,8 +63,7 @@ class Input:
     handle: bool
 
 
-@dataclass(frozen=True, slots=True)
-class TaskSpec:
+class TaskSpec(NamedTuple):
     """What a spawn asks for.
 
     Attributes:
@@ -93,8 +91,7 @@ class TaskSpec:
     cell: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class StoredChunk:
+class StoredChunk(NamedTuple):
     """A chunk as the engine that holds it describes it."""
 
     id: int

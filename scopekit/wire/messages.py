@@ -6,7 +6,7 @@ Orders go out to an agent, reports come back. Both are plain values that pickle.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,22 +19,36 @@ if TYPE_CHECKING:
 __all__ = (
     "AgentCard",
     "AgentConfig",
+    "Arrived",
     "Beat",
     "ChunkPut",
     "Drop",
     "Finished",
+    "GiveBack",
     "HandedBack",
     "Order",
     "Output",
     "PeerAddress",
+    "PlainArguments",
     "Put",
     "PutFailed",
     "Report",
+    "Retract",
     "Run",
     "RunError",
+    "Send",
     "Started",
+    "StillWaiting",
     "TopologyChanged",
 )
+
+
+PlainArguments = tuple[tuple[Any, ...], tuple[int, ...]]
+"""Positional arguments that need no pickle of their own, with the places that inputs take.
+
+The second part has one place for each input, in order; what the first part has there
+only keeps the place.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +70,7 @@ class AgentConfig:
         report_header: the message header under which reports are published.
         client_key: the public key of the client, allowed to ask for chunks.
         controller: the host of ipyparallel's controller, which engines and client reach.
+        client: where the client takes direct connections, None if all goes over views.
         lease: seconds without an order after which the client counts as gone, None if
             something else sees to that.
         directory: the working directory to share with the client, or None.
@@ -68,6 +83,7 @@ class AgentConfig:
     report_header: Mapping[str, object]
     client_key: bytes
     controller: str
+    client: PeerAddress | None = None
     lease: float | None = None
     directory: str | None = None
     path: tuple[str, ...] = ()
@@ -75,7 +91,12 @@ class AgentConfig:
 
 @dataclass(frozen=True, slots=True)
 class AgentCard:
-    """What an agent answers once it is installed."""
+    """What an agent answers once it is installed.
+
+    Attributes:
+        address: where it serves its chunks.
+        direct: True if it reached the client's own socket.
+    """
 
     worker: WorkerId
     pid: int
@@ -83,6 +104,7 @@ class AgentCard:
     node_name: str
     incarnation: str
     address: PeerAddress | None
+    direct: bool = False
 
 
 # -- orders -------------------------------------------------------------------------
@@ -96,15 +118,16 @@ class TopologyChanged:
     addresses: Mapping[WorkerId, PeerAddress]
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
-    """Run a task.
+class Run(NamedTuple):
+    """Run a task as soon as its inputs are here.
 
     Attributes:
         digest: names the function.
         function: its pickle, or None where the agent has it.
         forget: digests of functions that the agent need not keep any longer.
-        inputs: id and holder of each input, in order.
+        arguments: plain arguments as they are, or the pickle of any others.
+        inputs: the ids of its inputs, in order; each is here, is made here by an earlier
+            run, or is sent here by whoever holds it.
         outputs: the ids under which to keep the results.
         result_scope: the scope of results that bring none of their own, or None.
     """
@@ -114,9 +137,9 @@ class Run:
     digest: bytes
     function: bytes | None
     forget: tuple[bytes, ...]
-    arguments: bytes
+    arguments: PlainArguments | bytes
     processor: Processor
-    inputs: tuple[tuple[int, WorkerId], ...]
+    inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     result_scope: Scope | None
 
@@ -138,6 +161,28 @@ class Put:
 
 
 @dataclass(frozen=True, slots=True)
+class Send:
+    """Send a chunk to another process, at once or as soon as it is made here."""
+
+    chunk: int
+    to: WorkerId
+
+
+@dataclass(frozen=True, slots=True)
+class Retract:
+    """Forget tasks that have not begun; nobody waits for them any more."""
+
+    tasks: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GiveBack:
+    """Hand tasks back that have not begun: another processor is idle."""
+
+    tasks: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Drop:
     """Forget chunks."""
 
@@ -149,7 +194,7 @@ class Beat:
     """The client is still there."""
 
 
-Order = TopologyChanged | Run | Put | Drop | Beat
+Order = TopologyChanged | Run | Put | Send | Retract | GiveBack | Drop | Beat
 
 # -- reports ------------------------------------------------------------------------
 
@@ -162,15 +207,20 @@ class Started:
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """A task gave its results; replicas are the inputs of which a copy was made."""
+class Finished(NamedTuple):
+    """A task gave its results.
+
+    Attributes:
+        results: what the engine keeps, one for each output.
+        value: the first result itself, in a tuple of one, where it is small, plain and
+            may be had by the client; else None.
+    """
 
     task: int
     results: tuple[StoredChunk, ...]
-    replicas: tuple[int, ...]
     started: float
     finished: float
+    value: tuple[Any] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,11 +235,31 @@ class RunError:
 
 @dataclass(frozen=True, slots=True)
 class HandedBack:
-    """A task was not started, since the scope of an input turned out to forbid it here."""
+    """A task was not started.
+
+    Attributes:
+        chunk: the input whose scope turned out to forbid it here, None if the task was
+            asked back.
+        scope: the scope of that input.
+    """
 
     task: int
-    chunk: int
-    scope: Scope
+    chunk: int | None = None
+    scope: Scope | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """Copies of chunks came in from other processes."""
+
+    chunks: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StillWaiting:
+    """Chunks that tasks need here did not come for a while."""
+
+    chunks: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,4 +286,14 @@ class PutFailed:
     error: PickledError
 
 
-Report = Started | Finished | RunError | HandedBack | Output | ChunkPut | PutFailed
+Report = (
+    Started
+    | Finished
+    | RunError
+    | HandedBack
+    | Arrived
+    | StillWaiting
+    | Output
+    | ChunkPut
+    | PutFailed
+)
