@@ -200,7 +200,7 @@ def test_a_confirmation_of_what_was_never_sent_changes_nothing():
 
 
 def test_no_more_than_a_window_is_on_its_way():
-    one, two = connected()
+    one, _two = connected()
     for _ in range(3):
         one.send(memoryview(bytes(ch._WINDOW_BYTES // 2)))
     one.send(b"x")
