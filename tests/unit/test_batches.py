@@ -164,7 +164,7 @@ def armed(monkeypatch):
 BATCHES = [
     (decode_orders, encode_orders([noop(task) for task in range(20)])),
     (decode_orders, encode_orders([noop(1), msg.Beat()] * 9)),
-    (decode_orders, encode_orders([msg.Put(1, b"", AnyScope(), ThreadProc(0, 0), True)])),
+    (decode_orders, encode_orders([msg.Put(1, b"", AnyScope(), ThreadProc(0, 0), True)] * 9)),
     (decode_reports, encode_reports([done(task) for task in range(20)])),
     (decode_reports, encode_reports([done(1)._replace(results=done(1).results * 2)] * 9)),
 ]
@@ -209,17 +209,28 @@ def test_a_place_that_does_not_exist_is_refused_before_a_pickle_is_read(armed, d
                 decode(pack(kind, changed, blobs))
 
 
-def test_orders_are_no_reports(armed):
+@pytest.mark.parametrize("count", [1, 20])
+def test_orders_are_no_reports(armed, count):
     with pytest.raises(ProtocolError):
-        decode_reports(encode_orders([noop(1)]))
+        decode_reports(encode_orders([noop(1)] * count))
+
+
+def test_a_short_batch_of_something_that_is_never_said_is_refused():
+    (frame,) = encode_orders([noop(1)])
+    for changed in ([frame[:-1]], [frame, b""], [frame[:5] + pickle.dumps([[1]])], [frame[:5]]):
+        with pytest.raises(ProtocolError):
+            decode_orders(changed)
 
 
 @pytest.mark.parametrize("blob", [b"", b"garbage", pickle.dumps(3), pickle.dumps([[1]])])
 def test_a_pickle_of_something_else_is_refused(blob):
     for decode, frame in BATCHES:
         kind, columns, blobs = unpack(frame)
-        with pytest.raises(ProtocolError):
-            decode(pack(kind, columns, [*blobs[:-1], blob] if len(blobs) != 2 else [blob] * 2))
+        for number, before in enumerate(blobs):
+            if before[:2] == pickle.dumps(0, 5)[:2]:
+                changed = [*blobs[:number], blob, *blobs[number + 1 :]]
+                with pytest.raises(ProtocolError):
+                    decode(pack(kind, columns, changed))
 
 
 @given(st.lists(st.binary(max_size=60), max_size=2))
