@@ -98,7 +98,7 @@ def _encode(
     where there is more than one.
     """
     if len(items) < _FEW and all(map(_is_small, items)):
-        return [_SHORT.pack(_MAGIC, _VERSION, kind) + _pack_others(items)[1][0]]
+        return [_SHORT.pack(_MAGIC, _VERSION, kind) + _dump_short(list(map(_slim, items)))]
     types = list(map(type, items))
     kinds = [packers[found][0] if found in packers else _OTHER for found in dict.fromkeys(types)]
     number = dict(zip(dict.fromkeys(types), kinds, strict=True))
@@ -154,8 +154,41 @@ def _decode_short(kind: int, frame: Sequence[Buffer]) -> list[Any]:
         raise ProtocolError("a frame holds something else than was expected")
     with _telling_what_is_wrong():
         items: list[Any] = pickle.loads(memoryview(frame[0])[_SHORT.size :])[0]
+        items = [_whole(kind, item) if type(item) is tuple else item for item in items]
         _check_types(kind, items)
         return items
+
+
+def _slim(item: Any) -> Any:
+    """Leaves out what nearly every item has alike: for one alone, that is most of the cost."""
+    if type(item) is msg.Run:
+        place = item.processor
+        if type(place) is ThreadProc and item.result_scope is None:
+            return (*item[:6], (place.worker, place.index), item.inputs, item.outputs)
+    elif type(item) is msg.Finished and len(item.results) == 1:
+        chunk, scope, place, *rest = item.results[0]
+        if type(place) is ThreadProc and type(scope) is AnyScope:
+            return (*item[2:], item.task, chunk, (place.worker, place.index), *rest)
+    return item
+
+
+def _whole(kind: int, slim: tuple[Any, ...]) -> Any:
+    if kind == _ORDERS:
+        task, name, digest, function, forget, arguments, place, inputs, outputs = slim
+        called = (task, name, digest, function, forget, arguments)
+        return msg.Run(*called, _thread(*place), inputs, outputs, None)
+    started, finished, value, task, chunk, place, type_name, nbytes = slim
+    stored = StoredChunk(chunk, AnyScope(), _thread(*place), type_name, nbytes)
+    return msg.Finished(task, (stored,), started, finished, value)
+
+
+def _dump_short(items: list[Any]) -> bytes:
+    if len(items) > 1:
+        return _dump_others(items)
+    try:
+        return pickle.dumps([items], _PROTOCOL)
+    except Exception:  # noqa: BLE001  # a class of a notebook
+        return _dump_others(items)
 
 
 @contextmanager
@@ -350,10 +383,14 @@ def _with_one_any(scopes: list[Scope | None]) -> list[Scope | None]:
 
 
 def _pack_others(items: Sequence[Any]) -> tuple[list[Column], list[Buffer]]:
+    return [], [_dump_others(list(items))]
+
+
+def _dump_others(items: list[Any]) -> bytes:
     try:
-        return [], [_dump_plain([list(items)])]
+        return _dump_plain([items])
     except Exception:  # noqa: BLE001  # a value that holds itself, or a class of a notebook
-        return [], [_dump([list(items)])]
+        return _dump([items])
 
 
 def _unpack_others(parts: _Parts, count: int) -> Iterable[Any]:

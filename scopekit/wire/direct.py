@@ -1,4 +1,4 @@
-"""The protocol over sockets of our own: from the client to its engines in a quarter millisecond.
+"""The hot part of the protocol over sockets of our own, past ipyparallel's slow messages.
 
 The hub at the client lets in the public keys that it was told of, and takes who speaks from
 the key of the connection, never from what is said. Orders and reports travel as
