@@ -215,10 +215,12 @@ class Channel:
             self._word(number, flags, body)
             for number, flags, body in self._sending.next_messages(self.connected, self.counts)
         ]
-        if words:
+        if words and asks != _NOTHING:
             # Said once: each time it is said, all of it is sent again.
             words[0] = words[0]._replace(missing_from=asks[0], missing_to=asks[1])
-        elif late or self._speak_now or asks != _NOTHING or self._receiving.must_tell(now):
+        elif not words and (
+            late or self._speak_now or asks != _NOTHING or self._receiving.must_tell(now)
+        ):
             flags = _ANSWER if late or self._question else 0
             words = [self._word(0, flags, b"", asks)]
         if words:
@@ -365,6 +367,8 @@ class _Receiving:
 
     def ask(self, now: float, counts: Counts) -> tuple[int, int]:
         """Returns what to ask for now: what was never asked for, or all that is late."""
+        if self.came == self._last:
+            return _NOTHING
         begin, end = self.came + 1, min(self._held, default=self._last + 1) - 1
         if begin > end:
             return _NOTHING

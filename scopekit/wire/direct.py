@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = ("DirectHub", "DirectLine")
 
-_PIECE = 1 << 20
+# On a line of a megabit per second a piece takes a second: heartbeats pass in between.
+_PIECE = 1 << 17
 _LARGEST_MESSAGE = 2 * _PIECE
 _LARGEST_FRAME = 1 << 30
 _MOST_BUFFERS = 1 << 16
@@ -45,7 +46,6 @@ _BUFFER_GOES_ON = 1
 _FRAME_GOES_ON = 2
 
 _BATCH = 1000
-_AT_ONCE = 256
 _HEARTBEAT_MILLISECONDS = 1000
 _SILENCE_MILLISECONDS = 3000
 _HANDSHAKE_MILLISECONDS = 5000
@@ -54,6 +54,7 @@ _RECONNECT_MILLISECONDS_MOST = 2000
 _LINGER_MILLISECONDS = 200
 _QUEUED = 2048
 _BEAT_SECONDS = 1.0
+_REDIAL_SECONDS = 4.0
 _SWEEP_SECONDS = 0.5
 _JOIN_SECONDS = 1.0
 
@@ -99,6 +100,7 @@ class DirectHub:
         self._context = zmq.Context()
         self._authenticator = ThreadAuthenticator(self._context)
         self._authenticator.start()
+        self._authenticator.thread.name = "scopekit-hub-keys"
         self._authenticator.configure_curve_callback("*", credentials_provider=self._allowed)
         socket = self._context.socket(zmq.ROUTER)
         _set_up(socket, keys)
@@ -316,7 +318,8 @@ class DirectLine:
         self._broken: deque[Exception] = deque()
         self._connected = threading.Event()
         self._sending = threading.Lock()
-        self._spoke = time.monotonic()
+        self._endpoint = address.endpoint
+        self._asked = self._silent_since = time.monotonic()
         self.refused = 0
         self.heard: float | None = None
         self._context = zmq.Context()
@@ -372,7 +375,6 @@ class DirectLine:
 
     def _send_due(self, now: float) -> None:
         for word in self._channel.due(now):
-            self._spoke = now
             if not self._post.send(_parts(word)):
                 return
 
@@ -387,7 +389,7 @@ class DirectLine:
             self.refused += 1
             self._broken.append(error)
         if self._channel.connected:
-            self.heard = now
+            self.heard = self._silent_since = now
             self._connected.set()
 
     def tick(self, now: float) -> float:
@@ -396,11 +398,28 @@ class DirectLine:
         Returns:
             The seconds until something may be due again.
         """
-        if now - self._spoke >= _BEAT_SECONDS and self._channel.connected:
-            self._channel.speak()
+        self._watch_silence(now)
         self._send_due(now)
         due = self._channel.next_due(now)
         return min(_SWEEP_SECONDS, _SWEEP_SECONDS if due is None else due - now)
+
+    def _watch_silence(self, now: float) -> None:
+        """Asks a hub that says nothing, and dials again where it gives no answer.
+
+        ZeroMQ dials again by itself where a connection breaks, but never again where it did
+        not like what it heard: a key that was not on the list yet, or a byte that changed.
+        """
+        if now - max(self._asked, self._silent_since) >= _BEAT_SECONDS:
+            if now - self._asked >= 2 * _BEAT_SECONDS:
+                # Nothing was asked for long: this process stood still, or was well served.
+                self._silent_since = now
+            self._asked = now
+            if self._channel.connected:
+                self._channel.probe()
+        if now - self._silent_since >= _REDIAL_SECONDS:
+            self._silent_since = now
+            self._post.redial(self._endpoint)
+            self._channel.probe()
 
     def deliver(self) -> None:
         """Hands on what arrived; called without the lock."""
@@ -536,6 +555,12 @@ class _Post:
             return False
         return True
 
+    def redial(self, endpoint: str) -> None:
+        """Begins a connection anew, with the lock held."""
+        with contextlib.suppress(self._zmq.ZMQError):  # it may have given up the old one
+            self._socket.disconnect(endpoint)
+        self._socket.connect(endpoint)
+
     def _has_more(self) -> bool:
         return bool(self._socket.getsockopt(self._zmq.EVENTS) & self._zmq.POLLIN)
 
@@ -548,14 +573,14 @@ class _Post:
             with self.lock:
                 if self._closing:
                     break
-                more = self._receive()
+                self._receive()
             # First what somebody waits for, then acknowledgements.
             self._owner.deliver()
             with self.lock:
                 if self.closing:  # since the callbacks
                     break
                 wait = self._owner.tick(time.monotonic())
-                more = more or self._has_more()
+                more = self._has_more()
             if not more and self._poller.poll(max(0, int(wait * 1000) + 1)):
                 with contextlib.suppress(BlockingIOError):
                     self._woken.recv(4096)
@@ -565,18 +590,11 @@ class _Post:
             self._woken.close()
         self._owner.closed()
 
-    def _receive(self) -> bool:
-        """Takes some of what there is; tells whether there may be more."""
-        now = time.monotonic()
-        try:
-            for _ in range(_AT_ONCE):
-                parts = self._socket.recv_multipart(self._zmq.NOBLOCK, self._owner.copies)
-                self._owner.take(parts, now)
-                if not self._has_more():
-                    return False
-        except self._zmq.Again:
-            return False
-        return True
+    def _receive(self) -> None:
+        """Takes one message, if there is one: what is in it goes on before the next is read."""
+        with contextlib.suppress(self._zmq.Again):
+            parts = self._socket.recv_multipart(self._zmq.NOBLOCK, self._owner.copies)
+            self._owner.take(parts, time.monotonic())
 
     def close(self) -> None:
         with self.lock:

@@ -399,6 +399,17 @@ def test_orders_for_an_engine_that_was_forgotten_go_nowhere(hub, join, serves):
     assert hub.unacknowledged(1) == 0
 
 
+def test_a_key_that_is_let_in_late_gets_in(hub, monkeypatch):
+    monkeypatch.setattr(direct, "_REDIAL_SECONDS", 0.1)
+    engine = Engine(hub.address)
+    try:
+        until(lambda: hub.refused > 1)
+        hub.admit(0, engine.keys[0])
+        assert engine.wait_connected(LIMIT)
+    finally:
+        engine.close()
+
+
 # -- broken connections -----------------------------------------------------------------
 
 
@@ -416,7 +427,7 @@ class Proxy:
         self._pairs = []
         self._flows = threading.Event()
         self._flows.set()
-        self._swallow = False
+        self._swallow = self._flip = False
         self.connections = 0
         self.carried = 0
         self._threads = []
@@ -441,6 +452,9 @@ class Proxy:
         with contextlib.suppress(OSError):
             while data := source.recv(4096):
                 self._flows.wait(LIMIT)
+                if self._flip:
+                    self._flip = False
+                    data = bytes([*data[:-1], data[-1] ^ 1])
                 if not self._swallow:
                     target.sendall(data)
                 self.carried += len(data)
@@ -448,6 +462,10 @@ class Proxy:
     def swallow(self):
         """From now on takes bytes and passes none on, until the next reset."""
         self._swallow = True
+
+    def flip(self):
+        """Changes one bit of what comes next, whichever way it goes."""
+        self._flip = True
 
     def hold(self):
         self._flows.clear()
@@ -529,6 +547,32 @@ def test_a_tail_that_is_dropped_arrives_in_the_end(hub, proxy, distant, said):
     assert hub.counts(0).resent + distant.counts.resent > 0
 
 
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr(direct, "_REDIAL_SECONDS", 0.5)
+    monkeypatch.setattr(direct, "_BEAT_SECONDS", 0.3)
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("way", ["to the engine", "to the hub"])
+def test_a_bit_that_changes_on_the_way_loses_and_doubles_nothing(hub, proxy, join, said, way):
+    engine = join(0, PeerAddress(proxy.endpoint, hub.address.public_key))
+    until(lambda: engine.unacknowledged == hub.unacknowledged(0) == 0)
+    proxy.flip()
+    if way == "to the hub":
+        engine.send([done(0)])
+        hub.send(0, run(0))
+        hub.flush()
+    else:
+        hub.send(0, run(0))
+        hub.flush()
+        engine.send([done(0)])
+    exchange(hub, engine, 1, 20)
+
+    assert all_came(hub, engine, said, 20)
+    assert proxy.connections > 1
+
+
 @pytest.mark.slow
 def test_a_line_that_stalls_for_seconds_loses_and_doubles_nothing(hub, proxy, distant, said):
     exchange(hub, distant, 0, 50)
@@ -553,7 +597,7 @@ def test_closing_takes_less_than_a_second_and_may_happen_twice(hub, join):
         began = time.monotonic()
         end.close()
         assert time.monotonic() - began < 1.0
-    assert not any(t.name in ("scopekit-hub", "scopekit-line") for t in threading.enumerate())
+    assert not any(thread.name.startswith("scopekit-") for thread in threading.enumerate())
 
 
 def test_what_is_sent_after_the_end_goes_nowhere(hub, engine):
