@@ -281,6 +281,15 @@ def test_bytes_of_another_protocol_get_in_nowhere(hub, serves, said, data):
     assert list(said) == [0]
 
 
+def test_many_that_never_greet_keep_nobody_waiting(hub, serves, join):
+    host, port = hub.address.endpoint.removeprefix("tcp://").split(":")
+    with contextlib.ExitStack() as stack:
+        for _ in range(100):
+            stack.enter_context(socket.create_connection((host, int(port))))
+        assert serves()
+        assert join(1).wait_connected(LIMIT)
+
+
 @contextlib.contextmanager
 def dealer(hub, keys, routing_id=None):
     """Speaks with a key that the hub knows, and says what it likes."""
