@@ -52,6 +52,7 @@ def start(
     nodes: Mapping[str, int] | None = None,
     engines: str | None = None,
     timeout: float = 60,
+    wire: str | None = None,
     **cluster_options: Any,
 ) -> Session:
     """Starts engines and makes them the current session.
@@ -63,6 +64,8 @@ def start(
         nodes: pretend nodes on this machine, name to number of engines.
         engines: which of ipyparallel's launchers starts them: "slurm", "ssh", "mpi", ...
         timeout: seconds until all must be ready.
+        wire: how to speak with the engines: "direct" over sockets of our own, "views" over
+            ipyparallel's; None for the first where engines can dial this process.
         cluster_options: what ipyparallel.Cluster takes besides.
 
     Returns:
@@ -79,6 +82,7 @@ def start(
     """
     _refuse_session_in_task()
     _check_count("threads", threads)
+    _check_wire(wire)
     if n == 0 and n is not False:
         if nodes or engines or cluster_options:
             raise ScopeError("start(0) runs everything here; it takes no nodes and no engines")
@@ -88,16 +92,19 @@ def start(
     if n is None and nodes is None:
         n = _cores()
     link = launch(n, nodes=nodes, engines=engines, timeout=timeout, **cluster_options)
-    return _open(link, threads)
+    return _open(link, threads, wire)
 
 
-def connect(target: Any = None, *, threads: int = 1, **options: Any) -> Session:
+def connect(
+    target: Any = None, *, threads: int = 1, wire: str | None = None, **options: Any
+) -> Session:
     """Makes engines that run already the current session.
 
     Args:
         target: an ipyparallel Client or Cluster, a profile, a cluster id or the path
             of a connection file; None for the default profile.
         threads: how many threads of each engine run tasks, its main thread among them.
+        wire: "direct" or "views", as for ``start``.
         options: what ipyparallel.Client takes besides.
 
     Returns:
@@ -110,12 +117,13 @@ def connect(target: Any = None, *, threads: int = 1, **options: Any) -> Session:
 
     _refuse_session_in_task()
     _check_count("threads", threads)
-    return _open(attach(target, **options), threads)
+    _check_wire(wire)
+    return _open(attach(target, **options), threads, wire)
 
 
-def _open(link: Any, threads: int) -> Session:
+def _open(link: Any, threads: int, wire: str | None) -> Session:
     try:
-        return Session(link, threads=threads)
+        return Session(link, threads=threads, wire=wire)
     except BaseException:
         link.close()
         raise
@@ -124,6 +132,11 @@ def _open(link: Any, threads: int) -> Session:
 def _check_count(name: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ScopeError(f"{name}={value!r} is no number of {name}; give 1 or more")
+
+
+def _check_wire(wire: Any) -> None:
+    if wire not in (None, "direct", "views"):
+        raise ScopeError(f'wire={wire!r} is unknown; give "direct" or "views", or leave it out')
 
 
 def _cores() -> int:

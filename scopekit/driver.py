@@ -16,10 +16,10 @@ import threading
 import time
 from collections import deque
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from scopekit.engine.lanes import ThreadLane
-from scopekit.errors import ScopekitError, ScopeViolationError
+from scopekit.errors import ScopekitError
 from scopekit.scheduler import Scheduler
 from scopekit.scheduler import events as ev
 from scopekit.wire import messages as msg
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from scopekit.places import Topology
     from scopekit.scopes import Scope
     from scopekit.wire.codec import Call, KnownFunctions
+    from scopekit.wire.peers import Pushed
 
 __all__ = ("Driver", "Wire", "print_output")
 
@@ -41,7 +42,14 @@ __all__ = ("Driver", "Wire", "print_output")
 _EVENTS_KEPT = 100_000
 _TICK = 5.0
 # Others than those that settle a task and so wake who waits for it.
-_WAITED_FOR = (ev.ChunkStored, ev.ChunkFailed, ev.WorkerJoined, ev.WorkerLeft)
+_WAITED_FOR = (
+    ev.ChunkStored,
+    ev.ChunkFailed,
+    ev.RunFinished,
+    ev.RunFailed,
+    ev.WorkerJoined,
+    ev.WorkerLeft,
+)
 _FUNCTIONS_SHARED = 4096
 
 
@@ -71,16 +79,12 @@ class Driver:
 
     Args:
         topology: the processes there are at the start.
-        here: the worker that this process is.
-        give: pickles chunks that this process holds, for another one.
         threaded: False to do everything in the caller's thread, at once.
     """
 
     def __init__(
         self,
         topology: Topology,
-        here: WorkerId,
-        give: Callable[[Sequence[int], WorkerId], list[tuple[StoredChunk, bytes]]],
         *,
         threaded: bool,
     ) -> None:
@@ -90,8 +94,6 @@ class Driver:
         self.wires: dict[WorkerId, Wire] = {}
         self.began = time.time()
         self.each_turn: Callable[[], None] = lambda: None
-        self._here = here
-        self._give = give
         self._threaded = threaded
         self._inbox: deque[tuple[WorkerId, list[msg.Report]]] = deque()
         self._released: deque[int] = deque()
@@ -104,9 +106,18 @@ class Driver:
         self._functions: dict[bytes, bytes] = {}
         self._pending: dict[int, list[Task]] = {}
         self._sinks: dict[int, Callable[[str, str], None]] = {}
-        self._log: deque[tuple[float, str, int | None, WorkerId | None]] = deque(
-            maxlen=_EVENTS_KEPT
-        )
+        self._later: deque[ev.Event] = deque()
+        self._waits_for_changes = 0
+        self._unsent = 0
+        self._log: deque[ev.Event] = deque(maxlen=_EVENTS_KEPT)
+        self._carry_out: dict[type, Callable[[Any], None]] = {
+            ev.StartRun: self._start_run,
+            ev.SendChunk: self._send_chunk,
+            ev.DropChunks: self._drop,
+            ev.RetractRuns: self._retract,
+            ev.RunsAskedBack: self._ask_back,
+            ev.ForgetCalls: self._forget_calls,
+        }
 
     # -- events in ----------------------------------------------------------------
 
@@ -132,13 +143,13 @@ class Driver:
             raise self._broken_error(tasks[0])
         refused = self.handle(ev.TaskSpawned(spec, time.time()))
         if refused is not None:
-            self._calls.pop(spec.id)
+            self._calls.pop(spec.id, None)
             self._pending.pop(spec.id)
             self._sinks.pop(spec.id, None)
             # A copy: what is raised takes the frames of its callers with it, and the
             # record keeps its own for as long as it is remembered.
             raise copy.copy(refused)
-        if spec.wait_for:
+        if self._unsent or spec.wait_for:
             # The thread sleeps until the nearest deadline that it knew of.
             self._wake.set()
 
@@ -157,26 +168,24 @@ class Driver:
         """
         refused: SchedulingError | None = None
         settled: list[ev.Settle] = []
-        failed: list[ev.Event] = []
         with self.lock:
-            self._note(event)
+            self._log.append(event)
             for command in self.scheduler.handle(event):
-                if isinstance(command, ev.Settle):
-                    settled.append(command)
-                elif isinstance(command, ev.Refuse):
-                    refused = command.error
-                elif isinstance(command, ev.StartRun):
-                    failed += self._start_run(command)
+                kind = type(command)
+                if kind is ev.Settle:
+                    settled.append(cast("ev.Settle", command))
+                elif kind is ev.Refuse:
+                    refused = cast("ev.Refuse", command).error
                 else:
-                    self._drop(command)
-            if isinstance(event, ev.RunStarted):
+                    self._carry_out[kind](command)
+            if type(event) is ev.RunStarted:
                 self._mark_running(event.task)
-            if isinstance(event, _WAITED_FOR):
+            if self._waits_for_changes and type(event) in _WAITED_FOR:
                 self.changed.notify_all()
         for settle in settled:
             self._settle(settle)
-        for failure in failed:
-            self.handle(failure)
+        while self._later:
+            self.handle(self._later.popleft())
         return refused
 
     def _mark_running(self, task_id: int) -> None:
@@ -184,14 +193,32 @@ class Driver:
             if not task.running() and not task.done():
                 task.set_running_or_notify_cancel()
 
-    def _note(self, event: ev.Event) -> None:
-        task = event.spec.id if isinstance(event, ev.TaskSpawned) else getattr(event, "task", None)
-        at = getattr(event, "at", None) or getattr(event, "finished", None) or time.time()
-        self._log.append((at, type(event).__name__, task, getattr(event, "worker", None)))
-
     def log(self) -> list[tuple[float, str, int | None, WorkerId | None]]:
         """Returns time, kind, task and worker of what happened, oldest first."""
-        return list(self._log)
+        told = []
+        at = self.began
+        for event in list(self._log):
+            at = getattr(event, "at", None) or getattr(event, "finished", None) or at
+            task = event.spec.id if type(event) is ev.TaskSpawned else getattr(event, "task", None)
+            told.append((at, type(event).__name__, task, getattr(event, "worker", None)))
+        return told
+
+    def wait_until(self, holds: Callable[[], bool], timeout: float | None) -> bool:
+        """Waits until something holds that only an event can bring about.
+
+        Args:
+            holds: is asked again after each event that may matter, with the lock held.
+            timeout: seconds to wait at most; None waits without a limit.
+
+        Returns:
+            What it said last.
+        """
+        with self.changed:
+            self._waits_for_changes += 1
+            try:
+                return self.changed.wait_for(holds, timeout)
+            finally:
+                self._waits_for_changes -= 1
 
     def take_reports(self, worker: WorkerId, reports: list[msg.Report]) -> None:
         """Takes reports of an agent, from any thread."""
@@ -200,6 +227,15 @@ class Driver:
             return
         self._inbox.append((worker, reports))
         self._wake.set()
+
+    def read_now(self, worker: WorkerId, reports: list[msg.Report]) -> None:
+        """Takes reports of an agent and carries out what follows, in the caller's thread."""
+        try:
+            self._read_reports(worker, reports)
+            if self._unsent:
+                self.flush()
+        except Exception as error:  # noqa: BLE001  # waiters must learn that nobody works
+            self._break(error)
 
     def release(self, chunk_id: int) -> None:
         """Takes note that a handle is gone.
@@ -221,68 +257,72 @@ class Driver:
 
     # -- commands out ---------------------------------------------------------------
 
-    def _start_run(self, command: ev.StartRun) -> list[ev.Event]:
-        """Sends a task off.
-
-        Returns:
-            The events that follow at once, where it cannot be sent.
-        """
-        worker = command.processor.worker
-        wire = self.wires.get(worker)
+    def _start_run(self, command: ev.StartRun) -> None:
+        task, processor, _ = command
+        wire = self.wires.get(processor.worker)
         if wire is None:
             # Its engine left in this very moment, and that event comes next.
-            return []
+            return
+        spec = self.scheduler.tasks[task].spec
+        call, result_scope = self._calls[task]
+        function, forget = wire.functions(processor.worker).to_send(call)
+        order = msg.Run(
+            task,
+            spec.name,
+            call.digest,
+            function,
+            forget,
+            call.arguments,
+            processor,
+            tuple([need.chunk for need in spec.inputs]) if spec.inputs else (),
+            spec.outputs,
+            result_scope,
+        )
+        self._order(processor.worker, order)
+
+    def _order(self, worker: WorkerId, order: msg.Order) -> None:
+        wire = self.wires.get(worker)
+        if wire is None:
+            return
         try:
-            for chunk, holder in command.inputs:
-                if holder == self._here and worker != self._here:
-                    self._push(chunk, worker, wire)
-        except ScopeViolationError as error:
-            if error.chunk is None or error.scope is None:
+            wire.send(worker, order)
+        except ScopekitError as error:
+            if not isinstance(order, msg.Run):
                 raise
-            return [ev.RunHandedBack(command.task, worker, error.chunk, error.scope, time.time())]
-        except Exception as error:  # noqa: BLE001  # a user's __reduce__ may raise anything
             now = time.time()
             failure = dump_error(error, "the client")
-            return [ev.RunFailed(command.task, worker, failure, now, now)]
-        wire.send(worker, self._run_order(command, wire))
-        self._wake.set()
-        return []
+            self._later.append(ev.RunFailed(order.task, worker, failure, now, now))
+        self._unsent += 1
 
-    def _run_order(self, command: ev.StartRun, wire: Wire) -> msg.Run:
-        spec = self.scheduler.tasks[command.task].spec
-        call, result_scope = self._calls[command.task]
-        function, forget = wire.functions(command.processor.worker).to_send(call)
-        return msg.Run(
-            task=command.task,
-            name=spec.name,
-            digest=call.digest,
-            function=function,
-            forget=forget,
-            arguments=call.arguments,
-            processor=command.processor,
-            inputs=command.inputs,
-            outputs=spec.outputs,
-            result_scope=result_scope,
-        )
+    def _send_chunk(self, command: ev.SendChunk) -> None:
+        self._order(command.holder, msg.Send(command.chunk, command.to))
 
-    def _push(self, chunk: int, worker: WorkerId, wire: Wire) -> None:
-        """Hands a copy of a value that this process holds to an engine, once."""
-        record = self.scheduler.chunks[chunk]
-        if worker in record.holders:
-            return
-        stored, pickled = self._give([chunk], worker)[0]
-        wire.send(worker, msg.Put(chunk, pickled, stored.scope, stored.processor, reports=False))
-        record.holders.append(worker)
+    def give_to(self, worker: WorkerId, items: Iterable[Pushed]) -> None:
+        """Hands chunks that this process holds to an engine, or notes which it may not have."""
+        for head, body in items:
+            if isinstance(head, int):
+                self._later.append(ev.ChunkPinned(head, cast("Scope", body)))
+                self._later.append(ev.ChunksMissed(worker, (head,), time.time()))
+            else:
+                put = msg.Put(head.id, cast("bytes", body), head.scope, head.processor, False)
+                self._order(worker, put)
 
     def _drop(self, command: ev.DropChunks) -> None:
-        wire = self.wires.get(command.worker)
-        if wire is not None:
-            wire.send(command.worker, msg.Drop(command.chunks))
-            self._wake.set()
+        self._order(command.worker, msg.Drop(command.chunks))
+
+    def _retract(self, command: ev.RetractRuns) -> None:
+        self._order(command.worker, msg.Retract(command.tasks))
+
+    def _ask_back(self, command: ev.RunsAskedBack) -> None:
+        self._order(command.worker, msg.GiveBack(command.tasks))
+
+    def _forget_calls(self, command: ev.ForgetCalls) -> None:
+        for task in command.tasks:
+            self._calls.pop(task, None)
 
     def _settle(self, settle: ev.Settle) -> None:
-        self._calls.pop(settle.task, None)
-        self._sinks.pop(settle.task, None)
+        if self._sinks:
+            self._sinks.pop(settle.task, None)
         for task in self._pending.pop(settle.task, ()):
             if settle.state == "done":
                 task.set_result(None)
@@ -322,9 +362,12 @@ class Driver:
             try:
                 self.turn()
             except Exception as error:  # noqa: BLE001  # waiters must learn that nobody works
-                self._broken = error
-                self.end_all(self._broken_error)
+                self._break(error)
                 return
+
+    def _break(self, error: BaseException) -> None:
+        self._broken = error
+        self.end_all(self._broken_error)
 
     def _broken_error(self, task: Task) -> ScopekitError:
         cause = self._broken
@@ -343,6 +386,11 @@ class Driver:
             deadline = self.scheduler.next_deadline()
         if deadline is not None and time.time() >= deadline:
             self.handle(ev.TimePassed(time.time()))
+        self.flush()
+
+    def flush(self) -> None:
+        """Sends what has gathered."""
+        self._unsent = 0
         for wire in list(dict.fromkeys(self.wires.values())):
             wire.flush()
 
@@ -360,10 +408,19 @@ class Driver:
 
     def _read_reports(self, worker: WorkerId, reports: Iterable[msg.Report]) -> None:
         for report in reports:
-            if isinstance(report, msg.Output):
+            if type(report) is msg.Finished:
+                self._read_finished(report, worker)
+            elif isinstance(report, msg.Output):
                 self._read_output(report)
             else:
                 self.handle(_event(report, worker))
+
+    def _read_finished(self, report: msg.Finished, worker: WorkerId) -> None:
+        task, results, started, finished, value = report
+        if value is not None:
+            for handle in self._pending.get(task, ())[:1]:
+                handle.plain_value = value
+        self.handle(ev.RunFinished(task, worker, results, started, finished))
 
     def _read_output(self, report: msg.Output) -> None:
         for task in self._pending.get(report.task, ()):
@@ -412,16 +469,28 @@ def _event(report: msg.Report, worker: WorkerId) -> ev.Event:
     match report:
         case msg.Started(task, at):
             return ev.RunStarted(task, worker, at)
-        case msg.Finished(task, results, replicas, started, finished):
-            return ev.RunFinished(task, worker, results, replicas, started, finished)
+        case msg.Arrived(chunks):
+            return ev.ChunksArrived(worker, chunks)
+        case msg.StillWaiting(chunks):
+            return ev.ChunksMissed(worker, chunks, time.time())
         case msg.RunError(task, error, started, finished):
             return ev.RunFailed(task, worker, error, started, finished)
         case msg.HandedBack(task, chunk_id, scope):
             return ev.RunHandedBack(task, worker, chunk_id, scope, time.time())
+        case _:
+            return _chunk_event(report, worker)
+
+
+def _chunk_event(report: msg.Report, worker: WorkerId) -> ev.Event:
+    match report:
         case msg.ChunkPut(chunk):
             return ev.ChunkStored(chunk, worker, time.time())
         case msg.PutFailed(chunk_id, error):
-            return ev.ChunkFailed(chunk_id, error, time.time())
+            return ev.ChunkFailed(chunk_id, worker, error, time.time())
+        case msg.Arrived(chunks):
+            return ev.ChunksArrived(worker, chunks)
+        case msg.StillWaiting(chunks):
+            return ev.ChunksMissed(worker, chunks, time.time())
     raise AssertionError(report)
 
 

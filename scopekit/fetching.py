@@ -104,12 +104,11 @@ class Fetcher:
         guard(record.id, record.scope, self._here, self._driver.scheduler.topology)
 
     def _holder(self, chunk: int, timeout: float | None) -> WorkerId:
-        with self._driver.changed:
-            # A value on its way to its home is not held yet; its arrival is an event.
-            arrived = self._driver.changed.wait_for(
+        # A value on its way to its home, or made again, is not held yet.
+        with self._driver.lock:
+            if not self._driver.wait_until(
                 lambda: self._held_or_coming(chunk).state == "held", timeout
-            )
-            if not arrived:
+            ):
                 raise TimeoutError(f"chunk {chunk} did not reach its home within {timeout:g} s")
             holders = self._driver.scheduler.chunks[chunk].holders
             return self._here if self._here in holders else holders[0]

@@ -7,7 +7,6 @@ task that makes it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
@@ -76,6 +75,7 @@ class TaskSpec(NamedTuple):
         result_scope: the scope declared for its results, or None.
         wait_for: seconds to wait for a processor that does not exist yet.
         idempotent: False if it may not be started a second time.
+        retries: how often it is tried again after an error of its own.
         cell: the number of the notebook cell that spawned it, or None.
     """
 
@@ -88,6 +88,7 @@ class TaskSpec(NamedTuple):
     result_scope: Scope | None = None
     wait_for: float = 0.0
     idempotent: bool = True
+    retries: int = 0
     cell: int | None = None
 
 
@@ -101,43 +102,113 @@ class StoredChunk(NamedTuple):
     nbytes: int
 
 
-@dataclass(slots=True)
 class TaskRecord:
-    """All that the scheduler knows of one task."""
+    """All that the scheduler knows of one task.
 
-    spec: TaskSpec
-    spawned: float
-    state: TaskState = "waiting"
-    missing: int = 0
-    holds_inputs: bool = False
+    Most records never change most attributes: those begin as attributes of the class.
+
+    Attributes:
+        spec: what was asked for.
+        spawned: when.
+        state: one of TASK_STATES.
+        missing: how many of its inputs are not made.
+        unplanned: of these, how many have no processor yet on which they will be made.
+        line: the mask of the line that it stands in, 0 if in none.
+        processor: where it was sent, None as long as it was not.
+        attempts: how often it was sent.
+        failures: how often it failed and was to be tried again.
+        deaths: how many processes died that had it to run.
+        holds_inputs: True as long as it counts among the users of its inputs.
+        holds_lineage: True as long as it counts among their descendants.
+        call_forgotten: True once it can never run again.
+        asked_back: True if its processor was asked to hand it back.
+        cause: the number of the event that last changed its state.
+    """
+
+    __slots__ = ("__dict__", "cause", "missing", "spawned", "spec", "state", "unplanned")
+
+    holds_inputs = False
+    holds_lineage = False
+    call_forgotten = False
     operands: tuple[tuple[str, Scope], ...] | None = None
-    allowed: int = 0
+    allowed = 0
+    line = 0
     processor: Processor | None = None
-    rule: str = ""
+    rule = ""
     topology: Topology | None = None
-    attempts: int = 0
+    attempts = 0
+    failures = 0
+    deaths = 0
+    asked_back = False
     deadline: float | None = None
     started: float | None = None
     finished: float | None = None
     failure: Any = None
     origin: int | None = None
 
+    def __init__(self, spec: TaskSpec, spawned: float, cause: int = 0) -> None:
+        self.spec = spec
+        self.spawned = spawned
+        self.state: TaskState = "waiting"
+        self.missing = 0
+        self.unplanned = 0
+        self.cause = cause
 
-@dataclass(slots=True)
+
 class ChunkRecord:
-    """All that the scheduler knows of one chunk."""
+    """All that the scheduler knows of one chunk.
 
-    id: int
-    scope: Scope
-    state: ChunkState = "pending"
+    Most records never change most attributes: those begin as attributes of the class.
+
+    Attributes:
+        state: one of CHUNK_STATES.
+        maker: the task that makes it, None if it was made by hand.
+        declared: the scope that its maker was told to give it, if any.
+        planned: True once its maker had a processor.
+        holders: the workers that have it.
+        targets: the workers that it is sent to as soon as it is made.
+        waiters: unfinished tasks that need it, as long as it is pending.
+        handles: how many handles to it there are.
+        users: how many unfinished tasks need its value.
+        descendants: how many tasks might have to run again for a chunk that is wanted,
+            and would need it then.
+        cause: the number of the event that last changed its state.
+    """
+
+    __slots__ = ("__dict__", "cause", "handles", "id", "scope", "state")
+
     maker: int | None = None
     declared: Scope | None = None
+    planned = False
     processor: Processor | None = None
-    type: str = ""
-    nbytes: int = 0
-    holders: list[WorkerId] = field(default_factory=list)
-    waiters: list[int] = field(default_factory=list)
-    handles: int = 0
-    users: int = 0
+    type = ""
+    nbytes = 0
+    holders: tuple[WorkerId, ...] = ()
+    targets: tuple[WorkerId, ...] = ()
+    waiters: list[int] | None = None
+    users = 0
+    descendants = 0
     made: float | None = None
     failure: Any = None
+
+    def __init__(
+        self,
+        id: int,  # noqa: A002  # what it is called everywhere
+        scope: Scope,
+        *,
+        maker: int | None = None,
+        processor: Processor | None = None,
+        type: str = "",  # noqa: A002  # likewise
+        handles: int = 0,
+        cause: int = 0,
+    ) -> None:
+        self.id = id
+        self.scope = scope
+        self.state: ChunkState = "pending"
+        self.handles = handles
+        self.cause = cause
+        if maker is not None:
+            self.maker = maker
+        if processor is not None:
+            self.processor = processor
+            self.type = type

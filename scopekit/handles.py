@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from scopekit.graph import WorkerId
     from scopekit.scopes import Processor, Scope
 
-__all__ = ("Chunk", "HiddenHandleError", "Home", "Task", "handles_become")
+__all__ = ("Chunk", "HiddenHandleError", "Home", "Task", "handles_become", "reviver")
 
 _OUTPUT_KEPT = 1_000_000
 
@@ -151,21 +151,21 @@ class Chunk:
         return html
 
 
-_reviver: ContextVar[Callable[..., Chunk] | None] = ContextVar("scopekit_reviver", default=None)
+reviver: ContextVar[Callable[..., Chunk] | None] = ContextVar("scopekit_reviver", default=None)
 
 
 @contextlib.contextmanager
 def handles_become(revive: Callable[..., Chunk]) -> Iterator[None]:
     """Says whose the handles are that are read inside of the block."""
-    token = _reviver.set(revive)
+    token = reviver.set(revive)
     try:
         yield
     finally:
-        _reviver.reset(token)
+        reviver.reset(token)
 
 
 def _revive(*exported: Any) -> Any:
-    revive = _reviver.get()
+    revive = reviver.get()
     if revive is None:
         raise pickle.UnpicklingError("a Chunk can be read only where a session fetches it")
     return revive(*exported)
@@ -187,7 +187,11 @@ class Task(Future[Any]):
         stdout: what it printed, as far as it has arrived here.
         stderr: what it wrote to standard error, as far as it has arrived here.
         outputs: tasks for its further results, by name.
+        plain_value: the result in a tuple of one, where it came with the word that the
+            task is done; else None.
     """
+
+    plain_value: tuple[Any] | None = None
 
     def __init__(self, session: Any, task_id: int, name: str, chunk_id: int) -> None:
         super().__init__()
@@ -220,6 +224,8 @@ class Task(Future[Any]):
             BaseException: whatever the task raised, with the remote traceback as a note.
         """
         self._settled(timeout)
+        if self.plain_value is not None:
+            return self.plain_value[0]
         return self._session.fetch_result(self, timeout)
 
     def fetch(self, timeout: float | None = None) -> Any:

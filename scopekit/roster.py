@@ -14,13 +14,16 @@ from scopekit.places import Process
 from scopekit.scheduler import events as ev
 from scopekit.scopes import ThreadProc
 from scopekit.wire import messages as msg
+from scopekit.wire.direct import DirectWire
+from scopekit.wire.identity import local_address
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from scopekit.driver import Driver
+    from scopekit.driver import Driver, Wire
     from scopekit.graph import WorkerId
     from scopekit.wire.cluster import ClusterLink
+    from scopekit.wire.direct import DirectHub
     from scopekit.wire.peers import KeyPair
 
 __all__ = ("NodeNames", "Roster", "check_card")
@@ -53,6 +56,8 @@ class Roster:
         threads: how many threads of each engine run tasks.
         keys: the key pair of the client, whose public half the engines are told.
         names: names the nodes.
+        wire: "direct" or "views" to use that wire alone; None to use direct sockets where
+            an engine can dial this process.
     """
 
     def __init__(
@@ -64,7 +69,9 @@ class Roster:
         threads: int,
         keys: KeyPair,
         names: NodeNames,
+        wire: str | None,
     ) -> None:
+        from scopekit.wire.direct import DirectHub  # noqa: PLC0415  # loads zmq
         from scopekit.wire.views import ViewWire  # noqa: PLC0415  # loads ipyparallel
 
         self.addresses: dict[WorkerId, msg.PeerAddress] = {}
@@ -75,7 +82,13 @@ class Roster:
         self._keys = keys
         self._names = names
         self._changes: deque[tuple[int, ...]] = deque()
-        self._wire = ViewWire(link, session, driver.take_reports, driver.wake)
+        self._views = ViewWire(link, session, driver.take_reports, driver.wake)
+        self._must_be_direct = wire == "direct"
+        self._broken: deque[WorkerId] = deque()
+        self._hub: DirectHub | None = None
+        if wire != "views":
+            here = local_address(link.controller_host)
+            self._hub = DirectHub(keys, here, driver.read_now, self._on_broken)
         self._beat = time.monotonic()
         self._stop_watching: Callable[[], None] = lambda: None
 
@@ -88,7 +101,8 @@ class Roster:
         try:
             self._join(self._link.engine_ids())
         except BaseException:
-            self._wire.close()
+            self._views.close()
+            self._close_hub()
             raise
         self.tell_topology()
 
@@ -106,6 +120,9 @@ class Roster:
             self._beat = time.monotonic()
             for worker, wire in list(self._driver.wires.items()):
                 wire.send(worker, msg.Beat())
+        while self._broken:
+            self._leave(self._broken.popleft())
+            self.tell_topology()
         while self._changes:
             self._compare(self._changes.popleft())
 
@@ -125,7 +142,9 @@ class Roster:
             self.tell_topology()
 
     def _leave(self, worker: WorkerId) -> None:
-        self._wire.forget(worker)
+        self._views.forget(worker)
+        if self._hub is not None:
+            self._hub.forget(worker)
         self._driver.wires.pop(worker, None)
         self.addresses.pop(worker, None)
         self._driver.handle(ev.WorkerLeft(worker, time.time()))
@@ -135,11 +154,44 @@ class Roster:
         cards = self._link.probe(wanted)
         for worker in wanted:
             check_card(worker, cards.get(worker))
-        for card in self._wire.open_agents(self._config(worker) for worker in wanted):
-            self._driver.wires[card.worker] = self._wire
+        agents = self._views.open_agents(self._config(worker) for worker in wanted)
+        direct = self._dial(agents)
+        for card in agents:
+            self._driver.wires[card.worker] = direct.get(card.worker, self._views)
             if card.address is not None:
                 self.addresses[card.worker] = card.address
             self._driver.handle(ev.WorkerJoined(self._process(card), time.time()))
+
+    def _dial(self, agents: Sequence[msg.AgentCard]) -> dict[WorkerId, Wire]:
+        """Has engines connect to this process, those that can.
+
+        Raises:
+            ScopekitError: one cannot, and over views it is not to go.
+        """
+        if self._hub is None:
+            return {}
+        for card in agents:
+            if card.address is not None:
+                self._hub.admit(card.worker, card.address.public_key)
+        reached = self._views.dial([card.worker for card in agents], self._hub.address)
+        direct: dict[WorkerId, Wire] = {}
+        for worker, came_through in reached.items():
+            if came_through:
+                direct[worker] = DirectWire(self._hub, self._views.ask)
+            else:
+                self._hub.forget(worker)
+        missing = [worker for worker in reached if worker not in direct]
+        if missing and self._must_be_direct:
+            raise ScopekitError(
+                f"workers {missing} cannot reach this process at {self._hub.address.endpoint}."
+                ' Leave wire="direct" out, and what they are told goes through ipyparallel.'
+            )
+        return direct
+
+    def _on_broken(self, worker: WorkerId, error: Exception) -> None:
+        sys.stderr.write(f"scopekit: worker {worker} spoke nonsense and is left out: {error}\n")
+        self._broken.append(worker)
+        self._driver.wake()
 
     def _config(self, worker: int) -> msg.AgentConfig:
         # Engines started here run in the same place as this process: what can be
@@ -149,7 +201,7 @@ class Roster:
             session=self._session,
             worker=worker,
             threads=self._threads,
-            report_header=self._wire.report_header,
+            report_header=self._views.report_header,
             client_key=self._keys[0],
             controller=self._link.controller_host,
             lease=None if shared else _LEASE,
@@ -177,8 +229,13 @@ class Roster:
     def close(self) -> None:
         """Lets go of the engines: ends those started here, leaves others as found."""
         if not self._link.owned:
-            self._wire.close()
+            self._views.close()
+        self._close_hub()
         self._link.close()
+
+    def _close_hub(self) -> None:
+        if self._hub is not None:
+            self._hub.close()
 
 
 def check_card(worker: int, card: Mapping[str, Any] | None) -> None:

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from scopekit.graph import WorkerId
     from scopekit.scopes import Processor, Scope
     from scopekit.wire.cluster import ClusterLink
-    from scopekit.wire.peers import PeerClient
+    from scopekit.wire.peers import PeerClient, Pushed
 
 __all__ = ("OptionSet", "Session", "current_session", "innermost_session")
 
@@ -105,12 +105,16 @@ class Session:
     Args:
         link: the engines, or None to run everything in this process.
         threads: how many threads of each engine run tasks, the main thread among them.
+        wire: "direct" or "views" to speak with engines that way alone.
     """
 
-    def __init__(self, link: ClusterLink | None, *, threads: int = 1) -> None:
+    def __init__(
+        self, link: ClusterLink | None, *, threads: int = 1, wire: str | None = None
+    ) -> None:
         self.id = f"scopekit-{os.urandom(6).hex()}"
         self.name = link.session_id if link is not None else "in this process"
         self._threads = threads
+        self._wire = wire
         self._link = link
         self._ids = itertools.count(1)
         self._numbers: dict[str, int] = {}
@@ -121,7 +125,7 @@ class Session:
         self._agent = self._open_agent()
         names = NodeNames()
         topology = Topology([self._process_here(names)])
-        self._driver = Driver(topology, self._here, self._agent.give, threaded=link is not None)
+        self._driver = Driver(topology, threaded=link is not None)
         self._driver.wires[self._here] = LocalWire(self._agent)
         self._agent.receive([msg.TopologyChanged(topology, {})])
         self._asker, self._roster = self._open_engines(link, names)
@@ -159,12 +163,17 @@ class Session:
             Topology(),
             lanes,
             lambda reports: self._driver.take_reports(self._here, reports),
-            self._ask,
+            fetch=self._ask,
+            push=self._push,
             background=not inline,
         )
 
     def _ask(self, worker: WorkerId, chunks: Sequence[int]) -> list[tuple[StoredChunk, bytes]]:
         return self._fetcher.ask(worker, chunks)
+
+    def _push(self, worker: WorkerId, items: list[Pushed]) -> None:
+        # The agent is there before the driver is.
+        self._driver.give_to(worker, items)
 
     def _processors_here(self) -> tuple[Processor, ...]:
         count = self._threads if self._link is None else 1
@@ -189,7 +198,15 @@ class Session:
 
         keys = key_pair()
         asker = PeerClient(keys)
-        roster = Roster(link, self._driver, self.id, threads=self._threads, keys=keys, names=names)
+        roster = Roster(
+            link,
+            self._driver,
+            self.id,
+            threads=self._threads,
+            keys=keys,
+            names=names,
+            wire=self._wire,
+        )
         try:
             roster.open()
         except BaseException:
@@ -477,13 +494,15 @@ class Session:
     def _values_of(self, found: Sequence[Task | Chunk], timeout: float | None) -> list[Any]:
         """Brings the values of handles, each from the session that it belongs to."""
         sessions: dict[Session, list[int]] = {}
+        values: dict[tuple[Session, int], Any] = {}
         for handle in found:
+            if isinstance(handle, Task) and handle.plain_value is not None:
+                values[_home_of(handle), handle.chunk_id] = handle.plain_value[0]
+                continue
             sessions.setdefault(_home_of(handle), []).append(_chunk_id(handle))
-        values = {
-            (session, chunk): value
-            for session, chunks in sessions.items()
-            for chunk, value in zip(chunks, session._fetcher.values(chunks, timeout), strict=True)
-        }
+        for session, chunks in sessions.items():
+            for chunk, value in zip(chunks, session._fetcher.values(chunks, timeout), strict=True):
+                values[session, chunk] = value
         return [values[_home_of(handle), _chunk_id(handle)] for handle in found]
 
     def wait(self, x: Any, timeout: float | None = None) -> Any:
@@ -674,10 +693,9 @@ class Session:
         if self._link is None:
             raise ScopekitError("a session in this process has no engines to add to")
         ids = self._link.add_engines(n, node=node, timeout=timeout)
-        with self._driver.changed:
-            joined = self._driver.changed.wait_for(
-                lambda: all(self.topology.process(worker) for worker in ids), timeout
-            )
+        joined = self._driver.wait_until(
+            lambda: all(self.topology.process(worker) for worker in ids), timeout
+        )
         if not joined:
             raise ScopekitError(f"workers {ids} did not become ready within {timeout:g} s")
         return list(ids)

@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from scopekit.engine.context import RunningTask, running_task
 from scopekit.engine.runner import run_task
@@ -21,7 +21,7 @@ from scopekit.engine.store import Store
 from scopekit.errors import ChunkLostError, ScopeError, ScopeViolationError
 from scopekit.graph import StoredChunk
 from scopekit.guard import guard
-from scopekit.handles import Chunk, handles_become
+from scopekit.handles import Chunk, handles_become, reviver
 from scopekit.scopes import AnyScope
 from scopekit.wire import messages as msg
 from scopekit.wire.codec import FIRST_INPUT, dump_error, load_value
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from scopekit.graph import WorkerId
     from scopekit.places import Topology
     from scopekit.scopes import Processor, Scope
+    from scopekit.wire.peers import Pushed
 
 __all__ = (
     "Agent",
@@ -40,6 +41,12 @@ __all__ = (
 )
 
 _FLUSH_SECONDS = 0.02
+_GATHER_SECONDS = 0.002
+_ASK_AGAIN_SECONDS = 2.0
+_UNSCOPED = AnyScope()
+# Results of these types go with the word that they are made, as long as they are small.
+_PLAIN = frozenset((type(None), bool, int, float, complex, str, bytes))
+_SMALL = 1024
 _AWAKE_SECONDS = 1.0
 # Ids of chunks that tasks make by themselves: the worker's number above, a counter below.
 _OWN_IDS = 40
@@ -70,6 +77,23 @@ class _NotHereError(Exception):
         self.scope = scope
 
 
+class _Pending:
+    """A task that was ordered and has not begun.
+
+    Attributes:
+        missing: how many of its inputs are not here.
+        since: when it was ordered, by the monotonic clock.
+    """
+
+    __slots__ = ("function", "missing", "order", "since")
+
+    def __init__(self, order: msg.Run, function: _Function) -> None:
+        self.order = order
+        self.function = function
+        self.missing = 0
+        self.since = 0.0
+
+
 class Agent:
     """Runs tasks and keeps chunks for one session in one process.
 
@@ -79,6 +103,7 @@ class Agent:
         lanes: the lane of each processor of this process.
         publish: sends a batch of reports to the session.
         fetch: asks another process for chunks.
+        push: sends chunks to another process, or says which it may not have.
         background: False to publish in the thread that has something to report, at once.
     """
 
@@ -88,8 +113,9 @@ class Agent:
         topology: Topology,
         lanes: Mapping[Processor, Lane],
         publish: Callable[[list[msg.Report]], None],
-        fetch: Callable[[WorkerId, Sequence[int]], list[tuple[StoredChunk, bytes]]],
         *,
+        fetch: Callable[[WorkerId, Sequence[int]], list[tuple[StoredChunk, bytes]]],
+        push: Callable[[WorkerId, list[Pushed]], None],
         background: bool = True,
     ) -> None:
         self.worker = worker
@@ -98,9 +124,16 @@ class Agent:
         self._lanes = dict(lanes)
         self._publish = publish
         self._fetch = fetch
+        self._push = push
         self._functions: dict[bytes, _Function] = {}
         self._pending: list[msg.Report] = []
         self._running: dict[int, tuple[float, bool]] = {}
+        # What was ordered and has not begun. To begin a task is to take it out of here,
+        # and so is to hand it back: only one of the two can.
+        self._ordered: dict[int, _Pending] = {}
+        self._waiting: dict[int, list[_Pending]] = {}
+        self._wanted: dict[int, list[WorkerId]] = {}
+        self._pushes: dict[WorkerId, list[Pushed]] = {}
         # Reentrant: Python may collect an object of a task's at any line in here, and
         # what its __del__ prints comes back.
         self._lock = threading.RLock()
@@ -110,6 +143,8 @@ class Agent:
         self._wake = threading.Event()
         self._closed = False
         self._dozing = False
+        self._flushed = 0.0
+        self._asked_again = time.monotonic()
         self._own_chunks = 0
         # Of the chunks that tasks made here: how many handles live in this process, and
         # which others may hold a handle to.
@@ -121,6 +156,9 @@ class Agent:
             msg.TopologyChanged: self._on_topology,
             msg.Run: self._on_run,
             msg.Put: self._on_put,
+            msg.Send: self._on_send,
+            msg.Retract: self._on_retract,
+            msg.GiveBack: self._on_give_back,
             msg.Drop: self._on_drop,
             msg.Beat: lambda _: None,
         }
@@ -148,22 +186,143 @@ class Agent:
                 target=self._publish_forever, name=f"scopekit-publisher-{self.worker}", daemon=True
             )
             self._publisher.start()
-        function = self._functions.setdefault(order.digest, _Function(order.function))
+        function = self._functions.get(order.digest)
+        if function is None:
+            function = self._functions[order.digest] = _Function(order.function)
         # Forgotten here, not where it runs: the order after next may bring it again.
         for digest in order.forget:
             self._functions.pop(digest, None)
-        self._lanes[order.processor].submit(functools.partial(self._run, order, function))
+        pending = self._ordered[order.task] = _Pending(order, function)
+        if order.inputs and self._has_to_wait(pending):
+            return
+        self._submit(pending)
+
+    def _has_to_wait(self, pending: _Pending) -> bool:
+        """Enters a task at the inputs that are not here yet."""
+        with self._lock:
+            for chunk in dict.fromkeys(pending.order.inputs):
+                if chunk not in self.store:
+                    self._waiting.setdefault(chunk, []).append(pending)
+                    pending.missing += 1
+            if pending.missing:
+                pending.since = time.monotonic()
+        return pending.missing > 0
+
+    def _submit(self, pending: _Pending) -> None:
+        self._lanes[pending.order.processor].submit(functools.partial(self._run, pending))
 
     def _on_put(self, order: msg.Put) -> None:
         try:
             guard(order.chunk, order.scope, self.worker, self.topology)
-            value = load_value(order.pickled)
+            with handles_become(self.revive_chunk):
+                value = load_value(order.pickled)
             stored = self.store.put(order.chunk, value, order.scope, order.processor)
         except Exception as error:  # noqa: BLE001  # a user's __setstate__ may raise anything
             self._report(msg.PutFailed(order.chunk, dump_error(error, self._place())))
             return
-        if order.reports:
-            self._report(msg.ChunkPut(stored))
+        self._report(msg.ChunkPut(stored) if order.reports else msg.Arrived((order.chunk,)))
+        self._chunk_is_here(order.chunk)
+        self._flush_pushes()
+
+    def _chunk_is_here(self, chunk: int) -> None:
+        """Starts what waited for a chunk; sends it to whoever is to have it."""
+        with self._lock:
+            waiting = self._waiting.pop(chunk, ())
+            wanted = self._wanted.pop(chunk, ())
+            for pending in waiting:
+                pending.missing -= 1
+        for pending in waiting:
+            if not pending.missing:
+                self._submit(pending)
+        for worker in wanted:
+            self._add_push(chunk, worker)
+
+    def _on_send(self, order: msg.Send) -> None:
+        with self._lock:
+            if order.chunk not in self.store:
+                self._wanted.setdefault(order.chunk, []).append(order.to)
+                return
+        self._add_push(order.chunk, order.to)
+        self._flush_pushes()
+
+    def _add_push(self, chunk: int, to: WorkerId) -> None:
+        try:
+            item: Pushed = self.store.give(chunk, to)
+        except ScopeViolationError as error:
+            if error.scope is None:
+                return
+            refusal: Pushed = (chunk, error.scope)
+            item = refusal
+        except ChunkLostError:
+            return  # let go in the meantime: nobody waits for it any more
+        with self._lock:
+            self._pushes.setdefault(to, []).append(item)
+
+    def _flush_pushes(self) -> None:
+        with self._lock:
+            pushes, self._pushes = self._pushes, {}
+        for worker, items in pushes.items():
+            self._push(worker, items)
+
+    def take(self, sender: WorkerId, items: Iterable[Pushed]) -> None:
+        """Takes what another process sends: chunks, or word that they may not be had."""
+        del sender
+        arrived = []
+        for item in items:
+            head, body = item
+            if isinstance(head, int):
+                self._hand_back_waiting(head, cast("Scope", body))
+                continue
+            try:
+                with handles_become(self.revive_chunk):
+                    value = load_value(cast("bytes", body))
+                self.store.put(head.id, value, head.scope, head.processor)
+            except Exception as error:  # noqa: BLE001  # a user's __setstate__ may raise anything
+                self._report(msg.PutFailed(head.id, dump_error(error, self._place())))
+                continue
+            arrived.append(head.id)
+        if arrived:
+            with self._lock:
+                self._pending.append(msg.Arrived(tuple(arrived)))
+            self._wake.set()
+        for chunk in arrived:
+            self._chunk_is_here(chunk)
+        self._flush_pushes()
+
+    def _hand_back_waiting(self, chunk: int, scope: Scope) -> None:
+        with self._lock:
+            waiting = self._waiting.pop(chunk, [])
+            taken = [p for p in waiting if self._ordered.pop(p.order.task, None) is not None]
+            for pending in taken:
+                self._stop_waiting(pending)
+        for pending in taken:
+            self._report(msg.HandedBack(pending.order.task, chunk, scope))
+
+    def _stop_waiting(self, pending: _Pending) -> None:
+        for chunk in pending.order.inputs:
+            waiting = self._waiting.get(chunk)
+            if waiting is not None and pending in waiting:
+                waiting.remove(pending)
+                if not waiting:
+                    del self._waiting[chunk]
+
+    def _on_retract(self, order: msg.Retract) -> None:
+        with self._lock:
+            for task in order.tasks:
+                pending = self._ordered.pop(task, None)
+                if pending is not None:
+                    self._stop_waiting(pending)
+
+    def _on_give_back(self, order: msg.GiveBack) -> None:
+        given = []
+        with self._lock:
+            for task in order.tasks:
+                pending = self._ordered.pop(task, None)
+                if pending is not None:
+                    self._stop_waiting(pending)
+                    given.append(task)
+        for task in given:
+            self._report(msg.HandedBack(task))
 
     def _on_drop(self, order: msg.Drop) -> None:
         with self._lock:
@@ -177,39 +336,45 @@ class Agent:
 
     # -- running ----------------------------------------------------------------
 
-    def _run(self, order: msg.Run, function: _Function) -> None:
-        if self._closed:
+    def _run(self, pending: _Pending) -> None:
+        order = pending.order
+        if self._closed or self._ordered.pop(order.task, None) is None:
             return
         started = time.time()
-        with self._lock:
-            self._running[order.task] = (started, False)
+        self._running[order.task] = (started, False)
         if self._dozing:
             self._wake.set()
-        node = self.topology.node_of(self.worker)
-        task = RunningTask(order.task, order.name, order.processor, node, self)
+        task = RunningTask(order.task, order.name, order.processor, self)
         token = running_task.set(task)
+        whose = reviver.set(self.revive_chunk)
         try:
-            with handles_become(self.revive_chunk):
-                report = self._attempt(order, function, started)
+            report = self._attempt(order, pending.function, started)
         finally:
+            reviver.reset(whose)
             running_task.reset(token)
-        with self._lock:
-            del self._running[order.task]
-        self._drop_released()
-        self._report(report, lane=self._lanes[order.processor])
+        self._running.pop(order.task, None)
+        if self._released:
+            self._drop_released()
+        if type(report) is msg.Finished:
+            for chunk in order.outputs:
+                self._chunk_is_here(chunk)
+        self._report_run(report, self._lanes[order.processor])
 
     def _attempt(self, order: msg.Run, function: _Function, started: float) -> msg.Report:
         try:
-            inputs, replicas = self._inputs(order)
+            inputs = self._inputs(order) if order.inputs else []
             callee = inputs[0] if order.digest == FIRST_INPUT else function.load()
-            results = run_task(order, callee, inputs, self._keep)
+            results, value = run_task(order, callee, inputs, self._keep)
         except _NotHereError as found:
             return msg.HandedBack(order.task, found.chunk, found.scope)
         except BaseException as error:  # noqa: BLE001  # a task may raise what it likes
             self._advise(error)
             failure = dump_error(error, self._place(order.processor))
             return msg.RunError(order.task, failure, started, time.time())
-        return msg.Finished(order.task, results, tuple(replicas), started, time.time())
+        plain = (value,) if type(value) in _PLAIN and _is_small(value) else None
+        if plain is not None and results[0].scope is not _UNSCOPED:
+            plain = None
+        return msg.Finished(order.task, results, started, time.time(), plain)
 
     def _advise(self, error: BaseException) -> None:
         if isinstance(error, ModuleNotFoundError):
@@ -219,41 +384,22 @@ class Agent:
                 f" cloudpickle.register_pickle_by_value({error.name})."
             )
 
-    def _inputs(self, order: msg.Run) -> tuple[list[Any], list[int]]:
-        """Returns the values of a task's inputs, fetching those that are elsewhere."""
-        missing: dict[WorkerId, list[int]] = {}
-        for chunk, holder in order.inputs:
-            if chunk not in self.store:
-                missing.setdefault(holder, []).append(chunk)
-        replicas: list[int] = []
-        for holder, chunks in missing.items():
-            if holder == self.worker:
-                raise ChunkLostError(
-                    f"{order.name} needs chunk {chunks[0]}, which worker {holder} should hold"
-                    " and does not"
-                )
-            for stored, pickled in self._fetch_input(holder, list(dict.fromkeys(chunks))):
-                value = load_value(pickled)
-                self.store.put(stored.id, value, stored.scope, stored.processor)
-                replicas.append(stored.id)
-        return [self.store.value(chunk) for chunk, _ in order.inputs], replicas
-
-    def _fetch_input(
-        self, holder: WorkerId, chunks: Sequence[int]
-    ) -> list[tuple[StoredChunk, bytes]]:
-        try:
-            return self._fetch(holder, chunks)
-        except ScopeViolationError as error:
-            if error.chunk is None or error.scope is None:
-                raise
-            raise _NotHereError(error.chunk, error.scope) from error
+    def _inputs(self, order: msg.Run) -> list[Any]:
+        """Returns the values of a task's inputs, as far as their scopes let it have them."""
+        values = []
+        for chunk in order.inputs:
+            value, scope = self.store.look(chunk)
+            if scope is not _UNSCOPED and not self.topology.contains(scope, order.processor):
+                raise _NotHereError(chunk, scope)
+            values.append(value)
+        return values
 
     def _keep(self, chunk: int, value: Any, scope: Scope, processor: Processor) -> StoredChunk:
         """Keeps one result; a chunk made here and returned gives it its own scope."""
-        if isinstance(value, ModuleType):
+        if type(value) is ModuleType:
             # A module is the name of something that every process has for itself.
             scope = AnyScope()
-        if isinstance(value, Chunk) and value.id in self.store:
+        elif type(value) is Chunk and value.id in self.store:
             return self.store.alias(chunk, value.id)
         return self.store.put(chunk, value, scope, processor)
 
@@ -285,6 +431,18 @@ class Agent:
         else:
             self._wake.set()
 
+    def _report_run(self, report: msg.Report, lane: Lane) -> None:
+        """Reports the end of a run: at once if nothing follows, else with those that do."""
+        with self._lock:
+            self._pending.append(report)
+        idle = lane.idle()
+        now = time.monotonic()
+        if idle or now - self._flushed > _GATHER_SECONDS:
+            self._flushed = now
+            if self._pushes:
+                self._flush_pushes()
+            self._flush()
+
     def _flush(self) -> None:
         # One lock around taking and sending: reports must not overtake each other.
         with self._publish_lock:
@@ -306,20 +464,39 @@ class Agent:
                 last_busy = time.monotonic()
             # Between tasks that come one by one it stays awake: waking it costs each more.
             self._dozing = time.monotonic() - last_busy > _AWAKE_SECONDS
-            self._wake.wait(None if self._dozing else _FLUSH_SECONDS)
+            limit = _ASK_AGAIN_SECONDS if self._waiting else None
+            self._wake.wait(limit if self._dozing else _FLUSH_SECONDS)
             self._wake.clear()
             self._drop_released()
             self._note_running()
+            if self._waiting:
+                self._note_waiting()
+            self._flush_pushes()
             self._flush()
 
     def _note_running(self) -> None:
         """Reports the tasks that have run for a while: short ones end before they count."""
         now = time.time()
         with self._lock:
-            for task, (started, told) in self._running.items():
+            for task, (started, told) in list(self._running.items()):
                 if not told and now - started >= _FLUSH_SECONDS:
                     self._running[task] = (started, True)
                     self._pending.append(msg.Started(task, started))
+
+    def _note_waiting(self) -> None:
+        """Asks again for inputs that did not come: what was sent may have been lost."""
+        now = time.monotonic()
+        if now - self._asked_again < _ASK_AGAIN_SECONDS:
+            return
+        self._asked_again = now
+        with self._lock:
+            late = tuple(
+                chunk
+                for chunk, waiting in self._waiting.items()
+                if waiting and now - waiting[0].since > _ASK_AGAIN_SECONDS
+            )
+            if late:
+                self._pending.append(msg.StillWaiting(late))
 
     # -- chunks, for code inside tasks and for peers ------------------------------
 
@@ -430,6 +607,12 @@ class Agent:
             "functions": len(self._functions),
             "running": len(self._running),
         }
+
+
+def _is_small(value: Any) -> bool:
+    if isinstance(value, (str, bytes)):
+        return len(value) <= _SMALL
+    return type(value) is not int or value.bit_length() <= _SMALL
 
 
 def chunk_facts(stored: StoredChunk) -> dict[str, Any]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from scopekit.graph import WorkerId
@@ -13,22 +12,26 @@ if TYPE_CHECKING:
 __all__ = ("RunningTask", "running_task")
 
 
-@dataclass(frozen=True, slots=True)
-class RunningTask:
+class RunningTask(NamedTuple):
     """What code inside a task may know of it.
 
     Attributes:
         id: the number of the task in its session.
         name: what graphs and messages call it.
         processor: the processor that runs it.
-        node: the name of the node, or None where it is not known.
+        agent: what runs it.
     """
 
     id: int
     name: str
     processor: Processor
-    node: str | None
     agent: Any
+
+    @property
+    def node(self) -> str | None:
+        """The name of the node, or None where it is not known."""
+        name: str | None = self.agent.topology.node_of(self.processor.worker)
+        return name
 
     @property
     def worker(self) -> WorkerId:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,8 @@ from scopekit.places import Topology
 from scopekit.scopes import ThreadProc, ambient
 from scopekit.wire import messages as msg
 from scopekit.wire.codec import dump_value, load_value
-from scopekit.wire.identity import identity_card
+from scopekit.wire.direct import DirectLine
+from scopekit.wire.identity import identity_card, local_address
 from scopekit.wire.peers import PeerClient, PeerServer, key_pair
 
 if TYPE_CHECKING:
@@ -27,9 +27,11 @@ if TYPE_CHECKING:
     from scopekit.engine.lanes import Lane
     from scopekit.graph import StoredChunk, WorkerId
     from scopekit.scopes import Processor
+    from scopekit.wire.peers import Pushed
 
-__all__ = ("close_agent", "give_chunks", "open_agent", "receive")
+__all__ = ("close_agent", "dial", "give_chunks", "open_agent", "receive")
 
+_DIAL_SECONDS = 2.0
 _homes: dict[str, _Home] = {}
 
 
@@ -38,17 +40,20 @@ class _Home:
 
     def __init__(self, config: msg.AgentConfig) -> None:
         self._keys = key_pair()
+        self._line: DirectLine | None = None
+        self._publish = _publisher(config)
         self._client_key = config.client_key
         self._asker = PeerClient(self._keys)
         self.agent = Agent(
             config.worker,
             Topology(),
             _lanes(config),
-            _publisher(config),
-            self._fetch,
+            self._report,
+            fetch=self._fetch,
+            push=self._push,
         )
         interface = local_address(config.controller)
-        self.server = PeerServer(self._keys, interface, self.agent.give)
+        self.server = PeerServer(self._keys, interface, self.agent.give, self.agent.take)
         self._restore_output = route_output()
         self._timer: asyncio.TimerHandle | None = None
         self._session = config.session
@@ -90,11 +95,34 @@ class _Home:
                 f" worker {self.agent.worker}"
             ) from None
 
+    def _push(self, worker: WorkerId, items: list[Pushed]) -> None:
+        address = self.agent.addresses.get(worker)
+        # Without one the worker is gone, or its tasks will ask again.
+        if address is not None:
+            self._asker.push(address, items)
+
+    def dial(self, client: msg.PeerAddress) -> bool:
+        """Connects to the client's own socket, if that can be reached from here."""
+        line = DirectLine(self._keys, client, self.receive)
+        if line.wait_connected(_DIAL_SECONDS):
+            self._line = line
+            return True
+        line.close()
+        return False
+
+    def _report(self, reports: list[msg.Report]) -> None:
+        if self._line is not None:
+            self._line.send(reports)
+        else:
+            self._publish(reports)
+
     def close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
         self._restore_output()
         self.agent.close()
+        if self._line is not None:
+            self._line.close()
         self.server.close()
         self._asker.close()
 
@@ -107,16 +135,6 @@ def _lanes(config: msg.AgentConfig) -> dict[Processor, Lane]:
         name = f"scopekit-{config.worker}-{thread}"
         lanes[ThreadProc(config.worker, thread)] = ThreadLane(name)
     return lanes
-
-
-def local_address(controller: str) -> str:
-    """Returns the address by which other hosts reach this one, seen from the controller's side."""
-    if controller in ("localhost", "") or controller.startswith("127."):
-        return "127.0.0.1"
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        # Nothing is sent: to connect only asks the routing table.
-        probe.connect((controller, 9))
-        return str(probe.getsockname()[0])
 
 
 def _publisher(config: msg.AgentConfig) -> Callable[[list[msg.Report]], None]:
@@ -174,6 +192,15 @@ def _share_modules(config: msg.AgentConfig) -> None:
     if config.directory is not None and os.path.isdir(config.directory):  # noqa: PTH112
         os.chdir(config.directory)
     sys.path += [entry for entry in config.path if entry not in sys.path]
+
+
+def dial(session: str, client: bytes) -> bool:
+    """Connects a session's agent to its client directly.
+
+    Returns:
+        False if the client cannot be reached from here.
+    """
+    return _homes[session].dial(load_value(client))
 
 
 def receive(session: str, orders: bytes) -> None:

@@ -14,17 +14,19 @@ if TYPE_CHECKING:
 
     from scopekit.graph import StoredChunk
     from scopekit.scopes import Processor, Scope
-    from scopekit.wire.messages import Run
+    from scopekit.wire.messages import PlainArguments, Run
 
 __all__ = ("run_task",)
+
+_UNSCOPED = AnyScope()
 
 
 def run_task(
     order: Run,
     function: Callable[..., Any],
-    inputs: list[Any],
+    inputs: Sequence[Any],
     keep: Callable[[int, Any, Scope, Processor], StoredChunk],
-) -> tuple[StoredChunk, ...]:
+) -> tuple[tuple[StoredChunk, ...], Any]:
     """Runs a task.
 
     Args:
@@ -34,24 +36,41 @@ def run_task(
         keep: stores one result.
 
     Returns:
-        A description of each result, in order.
+        A description of each result, in order, with the first result itself.
     """
-    args, kwargs = load_arguments(order.arguments, inputs)
-    value = function(*args, **kwargs)
+    value = _call(function, order.arguments, inputs)
     if isinstance(value, CoroutineType):
         import asyncio  # noqa: PLC0415  # slow to load
 
         value = asyncio.run(value)
-    return tuple(
-        keep(chunk, result, order.result_scope or AnyScope(), order.processor)
-        for chunk, result in zip(order.outputs, _split(value, order), strict=True)
+    scope = order.result_scope or _UNSCOPED
+    if len(order.outputs) == 1:
+        return (keep(order.outputs[0], value, scope, order.processor),), value
+    parts = _split(value, order)
+    kept = tuple(
+        keep(chunk, result, scope, order.processor)
+        for chunk, result in zip(order.outputs, parts, strict=True)
     )
+    return kept, parts[0]
+
+
+def _call(
+    function: Callable[..., Any], arguments: PlainArguments | bytes, inputs: Sequence[Any]
+) -> Any:
+    if isinstance(arguments, bytes):
+        args, kwargs = load_arguments(arguments, inputs)
+        return function(*args, **kwargs)
+    plain, places = arguments
+    if not places:
+        return function(*plain)
+    values = list(plain)
+    for place, value in zip(places, inputs, strict=True):
+        values[place] = value
+    return function(*values)
 
 
 def _split(value: Any, order: Run) -> Sequence[Any]:
     count = len(order.outputs)
-    if count == 1:
-        return (value,)
     if not isinstance(value, (tuple, list)) or len(value) != count:
         raise ScopekitError(
             f"{order.name} is to give {count} results and returned"

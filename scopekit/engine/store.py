@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from scopekit.errors import ChunkLostError, ScopeViolationError
 from scopekit.graph import StoredChunk
 from scopekit.guard import guard
-from scopekit.scopes import ProcessScope, constrain
+from scopekit.scopes import AnyScope, ProcessScope, constrain
 from scopekit.wire.codec import dump_value, type_name, value_nbytes
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from scopekit.scopes import Processor, Scope
 
 __all__ = ("Store",)
+
+_UNSCOPED = AnyScope()
 
 
 @dataclass(slots=True)
@@ -46,10 +48,15 @@ class Store:
         Raises:
             ScopeViolationError: this process lies outside the scope.
         """
-        guard(chunk, scope, self._worker, self.topology)
+        if scope is not _UNSCOPED:
+            guard(chunk, scope, self._worker, self.topology)
+        entry = _Entry(value, scope, processor)
         with self._lock:
-            self._entries[chunk] = _Entry(value, scope, processor)
-        return self.describe(chunk)
+            before = self._entries.get(chunk)
+            self._entries[chunk] = entry
+        # A value dies outside the lock: a finalizer of it may come back here.
+        del before
+        return StoredChunk(chunk, scope, processor, type_name(value), value_nbytes(value))
 
     def alias(self, chunk: int, existing: int) -> StoredChunk:
         """Keeps a value that is here already under a second id."""
@@ -71,6 +78,11 @@ class Store:
     def value(self, chunk: int) -> Any:
         """Returns a value to code of this process."""
         return self._entry(chunk).value
+
+    def look(self, chunk: int) -> tuple[Any, Scope]:
+        """Returns a value with its scope, to code of this process."""
+        entry = self._entry(chunk)
+        return entry.value, entry.scope
 
     def give(self, chunk: int, asker: WorkerId) -> tuple[StoredChunk, bytes]:
         """Pickles a value for another process, if its scope covers that process.

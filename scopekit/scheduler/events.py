@@ -1,13 +1,13 @@
 """What the scheduler is told, with the commands that it answers.
 
 Both are frozen values. An event carries the time at which it happened, since the
-scheduler has no clock; a command names the task or the chunks it is about.
+scheduler has no clock; a command names the task or the chunks it is about, with the
+number of the event that caused it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from scopekit.errors import SchedulingError
@@ -20,16 +20,22 @@ __all__ = (
     "ChunkFailed",
     "ChunkPinned",
     "ChunkStored",
+    "ChunksArrived",
+    "ChunksMissed",
     "Command",
     "DropChunks",
     "Event",
+    "ForgetCalls",
     "HandlesAdded",
     "HandlesDropped",
     "Refuse",
+    "RetractRuns",
     "RunFailed",
     "RunFinished",
     "RunHandedBack",
     "RunStarted",
+    "RunsAskedBack",
+    "SendChunk",
     "Settle",
     "StartRun",
     "TaskSpawned",
@@ -38,17 +44,18 @@ __all__ = (
     "WorkerLeft",
 )
 
+# Named tuples, since one of each is made for every task: they are the cheapest frozen
+# values there are.
 
-@dataclass(frozen=True, slots=True)
-class TaskSpawned:
+
+class TaskSpawned(NamedTuple):
     """A user asked for a task."""
 
     spec: TaskSpec
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class RunStarted:
+class RunStarted(NamedTuple):
     """An engine began to run a task."""
 
     task: int
@@ -56,25 +63,21 @@ class RunStarted:
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class RunFinished:
+class RunFinished(NamedTuple):
     """A run gave its results, which its engine holds.
 
     Attributes:
         results: one entry for each output of the task, in order.
-        replicas: ids of inputs of which the engine now holds a copy.
     """
 
     task: int
     worker: WorkerId
     results: tuple[StoredChunk, ...]
-    replicas: tuple[int, ...]
     started: float
     finished: float
 
 
-@dataclass(frozen=True, slots=True)
-class RunFailed:
+class RunFailed(NamedTuple):
     """A run ended in an error; ``failure`` is opaque to the scheduler."""
 
     task: int
@@ -84,27 +87,45 @@ class RunFailed:
     finished: float
 
 
-@dataclass(frozen=True, slots=True)
-class RunHandedBack:
-    """An engine did not start a task, since an input's scope turned out to forbid it there."""
+class RunHandedBack(NamedTuple):
+    """An engine did not start a task.
+
+    Attributes:
+        chunk: the input whose scope turned out to forbid it there, None if the task was
+            asked back.
+        scope: the scope of that input.
+    """
 
     task: int
     worker: WorkerId
-    chunk: int
-    scope: Scope
+    chunk: int | None
+    scope: Scope | None
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class ChunkPinned:
+class ChunkPinned(NamedTuple):
     """A value turned out to be valid in fewer places than was said."""
 
     chunk: int
     scope: Scope
 
 
-@dataclass(frozen=True, slots=True)
-class ChunkStored:
+class ChunksArrived(NamedTuple):
+    """Copies of chunks came to a process."""
+
+    worker: WorkerId
+    chunks: tuple[int, ...]
+
+
+class ChunksMissed(NamedTuple):
+    """Chunks that tasks need in a process did not come for a while."""
+
+    worker: WorkerId
+    chunks: tuple[int, ...]
+    at: float
+
+
+class ChunkStored(NamedTuple):
     """A process holds a chunk that no task of this session made as its result."""
 
     chunk: StoredChunk
@@ -112,55 +133,54 @@ class ChunkStored:
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class ChunkFailed:
+class ChunkFailed(NamedTuple):
     """A chunk could not be put where it should go."""
 
     chunk: int
+    worker: WorkerId
     failure: Any
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class HandlesAdded:
+class HandlesAdded(NamedTuple):
     """Handles to chunks came to life in the client."""
 
     chunks: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class HandlesDropped:
+class HandlesDropped(NamedTuple):
     """Handles to chunks are gone."""
 
     chunks: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerJoined:
+class WorkerJoined(NamedTuple):
     """A process is ready for work."""
 
     process: Process
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerLeft:
-    """A process is gone, with all that it held."""
+class WorkerLeft(NamedTuple):
+    """A process is gone, with all that it held.
+
+    Attributes:
+        planned: True if it was stopped on purpose: then no task is suspected.
+    """
 
     worker: WorkerId
     at: float
+    planned: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class CancelAsked:
+class CancelAsked(NamedTuple):
     """A user wants a task not to run."""
 
     task: int
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class TimePassed:
+class TimePassed(NamedTuple):
     """The clock moved; waits with a limit may be over."""
 
     at: float
@@ -173,6 +193,8 @@ Event = (
     | RunFailed
     | RunHandedBack
     | ChunkPinned
+    | ChunksArrived
+    | ChunksMissed
     | ChunkStored
     | ChunkFailed
     | HandlesAdded
@@ -184,30 +206,48 @@ Event = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class StartRun:
-    """Run a task on a processor.
-
-    Attributes:
-        inputs: id and holder of each chunk that the task needs, in the order of its
-            inputs; the holder is the processor's own worker where it has the chunk.
-    """
+class StartRun(NamedTuple):
+    """Send a task to a processor; it begins there once its inputs are there."""
 
     task: int
     processor: Processor
-    inputs: tuple[tuple[int, WorkerId], ...]
+    cause: int
 
 
-@dataclass(frozen=True, slots=True)
-class DropChunks:
+class SendChunk(NamedTuple):
+    """Have a process send a chunk to another one, as soon as it has it."""
+
+    chunk: int
+    holder: WorkerId
+    to: WorkerId
+    cause: int
+
+
+class DropChunks(NamedTuple):
     """Forget chunks that nobody wants any more."""
 
     worker: WorkerId
     chunks: tuple[int, ...]
+    cause: int
 
 
-@dataclass(frozen=True, slots=True)
-class Settle:
+class RetractRuns(NamedTuple):
+    """Forget tasks that have not begun: they ended otherwise."""
+
+    worker: WorkerId
+    tasks: tuple[int, ...]
+    cause: int
+
+
+class RunsAskedBack(NamedTuple):
+    """Ask for tasks that have not begun, for a processor that is idle."""
+
+    worker: WorkerId
+    tasks: tuple[int, ...]
+    cause: int
+
+
+class Settle(NamedTuple):
     """Tell whoever waits for a task how it ended.
 
     Attributes:
@@ -217,16 +257,26 @@ class Settle:
 
     task: int
     state: TaskState
-    failure: Any = None
-    origin: int | None = None
+    failure: Any
+    origin: int | None
+    cause: int
 
 
-@dataclass(frozen=True, slots=True)
-class Refuse:
+class ForgetCalls(NamedTuple):
+    """Forget the calls of tasks that will never run again."""
+
+    tasks: tuple[int, ...]
+    cause: int
+
+
+class Refuse(NamedTuple):
     """The spawn itself fails: the program's text already shows that it cannot be placed."""
 
     task: int
     error: SchedulingError
+    cause: int
 
 
-Command = StartRun | DropChunks | Settle | Refuse
+Command = (
+    StartRun | SendChunk | DropChunks | RetractRuns | RunsAskedBack | Settle | ForgetCalls | Refuse
+)

@@ -6,16 +6,26 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from scopekit.graph import WorkerId
+    from scopekit.places import Topology
     from scopekit.scopes import Processor
 
-__all__ = ("Durations", "Load")
+__all__ = ("Durations", "Load", "Loads")
 
 # A function that never ran counts as long, so that the first of its tasks go out one
 # to a processor; once its duration is known, short ones are sent in bulk.
 _UNKNOWN = 0.05
-_SHORTEST = 20e-6
+_SHORTEST = 5e-6
 _WEIGHT = 0.3
 _KNOWN_FUNCTIONS = 10_000
+# Short tasks go to one processor until it has so many seconds of work more: they travel
+# together then, and those that follow on their results find these in one place.
+_QUANTUM = 2e-3
+# More than this many unfinished tasks are never sent to one processor, however short.
+_MOST_AHEAD = 1000
+_LOOKED_AT = 8
 
 
 class Durations:
@@ -28,13 +38,21 @@ class Durations:
         """Returns the expected duration of a task, in seconds."""
         return self._seconds.get(function, _UNKNOWN)
 
-    def learn(self, function: str, seconds: float) -> None:
-        """Takes one measured duration into account."""
+    def learn(self, function: str, seconds: float) -> bool:
+        """Takes one measured duration into account.
+
+        Returns:
+            True if the function was not known before.
+        """
+        known = self._seconds.get(function)
         seconds = max(seconds, _SHORTEST)
-        known = self._seconds.pop(function, seconds)
-        self._seconds[function] = known + _WEIGHT * (seconds - known)
+        if known is not None:
+            self._seconds[function] = known + _WEIGHT * (seconds - known)
+            return False
+        self._seconds[function] = seconds
         if len(self._seconds) > _KNOWN_FUNCTIONS:
             del self._seconds[next(iter(self._seconds))]
+        return True
 
 
 @dataclass(slots=True)
@@ -42,41 +60,248 @@ class Load:
     """The work that one processor was given and has not finished.
 
     Attributes:
+        bit: the processor's bit in masks.
         durations: what is known of the functions, asked anew each time: what was
             sent before the first duration came in weighs by what is known since.
-        budget: seconds of work beyond which a processor is given no more; enough to
-            bridge the way to the engine and back, little enough to stay movable.
+        tasks: the ids of the tasks, in the order in which they were sent, each with the
+            name of its function.
     """
 
     processor: Processor
+    bit: int
     durations: Durations
-    budget: float = 0.05
-    tasks: int = 0
-    last_used: int = 0
-    _by_function: dict[str, int] = field(default_factory=dict)
+    tasks: dict[int, str] = field(default_factory=dict)
+    by_function: dict[str, int] = field(default_factory=dict)
 
     @property
     def seconds(self) -> float:
         """The work still to do, in seconds."""
-        return sum(
-            count * self.durations.estimate(function)
-            for function, count in self._by_function.items()
-        )
+        estimate = self.durations.estimate
+        total = 0.0
+        for function, count in self.by_function.items():
+            total += count * estimate(function)
+        return total
 
-    @property
-    def has_room(self) -> bool:
-        """Tells whether another task may be sent."""
-        return self.tasks == 0 or self.seconds < self.budget
-
-    def add(self, function: str, turn: int) -> None:
+    def add(self, task: int, function: str) -> None:
         """Counts a task in."""
-        self._by_function[function] = self._by_function.get(function, 0) + 1
-        self.tasks += 1
-        self.last_used = turn
+        self.tasks[task] = function
+        self.by_function[function] = self.by_function.get(function, 0) + 1
 
-    def remove(self, function: str) -> None:
+    def remove(self, task: int) -> None:
         """Counts a task out."""
-        self.tasks -= 1
-        self._by_function[function] -= 1
-        if not self._by_function[function]:
-            del self._by_function[function]
+        function = self.tasks.pop(task)
+        left = self.by_function[function] - 1
+        if left:
+            self.by_function[function] = left
+        else:
+            del self.by_function[function]
+
+
+class Loads:
+    """The loads of all processors, with masks of those that are idle or have room.
+
+    To choose among ten thousand processors must not cost more than among ten, so the
+    choice is made on masks, by a pointer that goes round.
+
+    Args:
+        topology: the processors there are.
+        durations: what is known of the functions.
+        budget: seconds of work beyond which a processor is given no more; enough to
+            bridge the way to the engine and back, little enough to stay movable.
+        known: the loads of processors that were there before.
+    """
+
+    def __init__(
+        self,
+        topology: Topology,
+        durations: Durations,
+        budget: float,
+        known: Mapping[Processor, Load] | None = None,
+    ) -> None:
+        self._topology = topology
+        self._durations = durations
+        self._budget = budget
+        self._next = 0
+        self._alone: dict[WorkerId, int] = {}
+        self.all: list[Load] = []
+        self.of_worker: dict[WorkerId, list[Load]] = {}
+        for number, processor in enumerate(topology.processors):
+            before = known.get(processor) if known else None
+            load = before or Load(processor, 0, durations)
+            load.bit = 1 << number
+            self.all.append(load)
+            self.of_worker.setdefault(processor.worker, []).append(load)
+        self.by_processor = {load.processor: load for load in self.all}
+        self.idle = 0
+        self.room = 0
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Judges all processors anew: what was just learnt may have given them room."""
+        self.idle = self.room = 0
+        for load in self.all:
+            self._judge(load)
+
+    def _judge(self, load: Load) -> None:
+        bit = load.bit
+        if not load.tasks:
+            self.idle |= bit
+            self.room |= bit
+            return
+        self.idle &= ~bit
+        if load.seconds < self._budget and len(load.tasks) < _MOST_AHEAD:
+            self.room |= bit
+        else:
+            self.room &= ~bit
+
+    def has_room(self, load: Load) -> bool:
+        """Tells whether another task may be sent to a processor."""
+        return bool(self.room & load.bit) and load.processor.worker not in self._alone
+
+    def may_wait_at(self, load: Load) -> bool:
+        """Tells whether a task may be sent there to wait for what is made there."""
+        return len(load.tasks) < _MOST_AHEAD and load.processor.worker not in self._alone
+
+    def wants_more(self, load: Load) -> bool:
+        """Tells whether it is time to send more: not for each task that ends, in bulk."""
+        return not load.tasks or load.seconds < self._budget / 2
+
+    def add(self, load: Load, task: int, function: str) -> None:
+        """Counts a task in."""
+        load.add(task, function)
+        self._judge(load)
+
+    def remove(self, load: Load, task: int) -> None:
+        """Counts a task out."""
+        load.remove(task)
+        self._judge(load)
+
+    def learn(self, function: str, seconds: float) -> None:
+        """Takes one measured duration into account."""
+        if self._durations.learn(function, seconds):
+            self.refresh()
+
+    def estimate(self, function: str) -> float:
+        """Returns the expected duration of a task, in seconds."""
+        return self._durations.estimate(function)
+
+    # -- choosing -----------------------------------------------------------------
+
+    def pick(self, mask: int) -> Load | None:
+        """Chooses a processor with room for a task that has no inputs to be near to.
+
+        Returns:
+            The load of the processor, None if none of the mask has room.
+        """
+        mask &= self.room
+        if self._alone:
+            mask &= ~self._closed()
+        if not mask:
+            return None
+        number = self._next
+        if mask >> number & 1:
+            load = self.all[number]
+            if load.seconds < _QUANTUM:
+                return load
+        idle = mask & self.idle
+        if idle:
+            return self._take(idle)
+        first = self._take(mask)
+        second = self._take(mask)
+        if first.seconds <= second.seconds:
+            self._next = first.bit.bit_length() - 1
+            return first
+        return second
+
+    def _take(self, mask: int) -> Load:
+        """Returns the next processor of a mask after the pointer, which moves there."""
+        after = mask >> (self._next + 1) << (self._next + 1)
+        lowest = (after or mask) & -(after or mask)
+        self._next = lowest.bit_length() - 1
+        return self.all[self._next]
+
+    def least(self, mask: int, worker: WorkerId) -> Load | None:
+        """Returns the least loaded of a worker's processors that lie in a mask."""
+        loads = [load for load in self.of_worker.get(worker, ()) if load.bit & mask]
+        if len(loads) < 2:  # noqa: PLR2004  # with one there is nothing to compare
+            return loads[0] if loads else None
+        return min(loads, key=lambda load: load.seconds)
+
+    def seconds_of(self, worker: WorkerId) -> float:
+        """Sums the work of all processors of a worker.
+
+        The threads of a process share its interpreter: an idle thread of a busy process
+        is not as good as an idle process.
+        """
+        return sum(load.seconds for load in self.of_worker.get(worker, ()))
+
+    def busiest(self, mask: int, seconds: float) -> Load | None:
+        """Returns a processor of a mask with several tasks and much work, None if none has."""
+        crowded = [
+            load
+            for load in self._some(mask & ~self.idle)
+            if len(load.tasks) > 1 and load.seconds > seconds
+        ]
+        return max(crowded, key=lambda load: load.seconds, default=None)
+
+    def some_idle(self) -> list[Load]:
+        """Returns a few idle processors."""
+        return self._some(self.idle)
+
+    def _some(self, mask: int) -> list[Load]:
+        # A few are enough, and others the next time.
+        found: list[Load] = []
+        rest = mask >> (self._next + 1) << (self._next + 1) or mask
+        while rest and len(found) < _LOOKED_AT:
+            lowest = rest & -rest
+            rest ^= lowest
+            found.append(self.all[lowest.bit_length() - 1])
+        return found
+
+    # -- processes that are kept for one task -----------------------------------------
+
+    def is_empty(self, worker: WorkerId) -> bool:
+        """Tells whether a process has nothing to do at all."""
+        return not any(load.tasks for load in self.of_worker.get(worker, ()))
+
+    def keep(self, mask: int, task: int) -> WorkerId | None:
+        """Keeps a process for one task: it is given no other.
+
+        Args:
+            mask: the processors that may run it.
+            task: the task.
+
+        Returns:
+            The process with the least to do, None if all are kept for others.
+        """
+        best: WorkerId | None = None
+        for worker, loads in self.of_worker.items():
+            if worker in self._alone or not any(load.bit & mask for load in loads):
+                continue
+            if best is None or self.seconds_of(worker) < self.seconds_of(best):
+                best = worker
+        if best is not None:
+            self._alone[best] = task
+        return best
+
+    def kept_for(self, worker: WorkerId) -> int | None:
+        """Returns the task that a process is kept for, None if for none."""
+        return self._alone.get(worker)
+
+    def reopen(self, worker: WorkerId) -> None:
+        """Lets a process have other tasks again."""
+        self._alone.pop(worker, None)
+
+    def kept(self) -> dict[WorkerId, int]:
+        """Returns the processes that are kept, each with the task that it is kept for."""
+        return dict(self._alone)
+
+    def keep_again(self, kept: Mapping[WorkerId, int]) -> None:
+        """Keeps the processes that were kept before, as far as they live."""
+        self._alone = {worker: kept[worker] for worker in kept if worker in self.of_worker}
+
+    def _closed(self) -> int:
+        closed = 0
+        for worker in self._alone:
+            closed |= self._topology.worker_mask(worker)
+        return closed

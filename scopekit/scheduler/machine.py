@@ -1,21 +1,35 @@
 """The state machine of tasks and chunks.
 
 How it works. Every task and every chunk has one record and one state. An event
-changes records and yields commands; nothing else does, and nothing here waits.
+changes records and yields commands; nothing else does, and nothing here waits. The
+tables of ``states.py`` have every way from one state to another.
 
-A task is *waiting* while one of its inputs is not made yet. When the last one is
-there, its scopes are intersected with the processors that exist: that is its
-*allowed* mask. An empty mask is final if the scopes never meet, or at once if the
-task may not wait for a processor; otherwise the task is *unmatched* until a worker
-joins or its time is over. A task with an allowed processor that has room is sent
-there and is *running* once its engine says so; without room it is *queued*, in one
-line per mask, and the processor that finishes something takes from the lines that
-it may serve, oldest first. A run ends *done* or *failed*; a task whose input can
-never be had ends *blocked*, naming the task at fault.
+A task is *waiting* while one of its inputs is not made. It need not wait here: as soon
+as each of its inputs is made, or has a processor that will make it, its scopes are
+intersected with the processors that exist, and it is sent to one of these ahead of its
+inputs. Its engine counts them in and starts it, with no word to or from here. Where an
+input is made elsewhere, whoever makes it is told to send it on. Scopes that only a run
+can tell are judged where the data lies: an engine hands a task back that an input's
+scope turns out to forbid there, and the task is placed anew, or refused.
 
-A chunk is *pending* until its maker is done, then *held* by one or more workers. It
-is *released* when no handle and no unfinished task wants it, and *lost* when the
-last worker that held it leaves.
+The processors that a task may run on are its *allowed* mask. An empty mask is final if
+the scopes never meet, or at once if the task may not wait for a processor; otherwise
+the task is *unmatched* until a worker joins or its time is over. A task with an allowed
+processor that has room is sent there and is *queued*, then *running* once its engine
+says so; without room it is queued here, in one line per mask, and a processor that is
+about to run dry takes from the lines that it may serve, oldest first. One that finds
+none asks a loaded processor to hand tasks back that have not begun. A run ends *done* or
+*failed*; a task whose input can never be had ends *blocked*, naming the task at fault.
+
+A chunk is *pending* until its maker is done, then *held* by one or more workers. It is
+*released* when no handle and no unfinished task wants it. When the last worker that
+held it leaves it is *lost*, and made again if all can run again that it was made by; to
+that end the calls of finished tasks are kept for as long as a wanted chunk depends on
+them.
+
+When a worker dies, what it may have begun is suspected. Suspects run again one at a
+time, alone in a process, so that the next death has one author; three deaths are
+enough. Nothing is sent again that must not run twice and may have begun.
 """
 
 from __future__ import annotations
@@ -25,37 +39,43 @@ from typing import TYPE_CHECKING, Any
 
 from scopekit.errors import (
     ChunkLostError,
-    NoProcessorError,
     ScopeViolationError,
     TaskCancelledError,
     WorkerLostError,
 )
-from scopekit.graph import FINAL_STATES, ChunkRecord, TaskRecord
+from scopekit.graph import FINAL_STATES, TaskRecord
 from scopekit.scheduler import events as ev
-from scopekit.scheduler.load import Durations, Load
-from scopekit.scheduler.placement import Operands, allowed_mask, explain, never_meet, refusal
-from scopekit.scopes import AnyScope, constrain
+from scopekit.scheduler.lineage import makers_to_run_again
+from scopekit.scheduler.load import Loads
+from scopekit.scheduler.placement import allowed_mask, explain, never_meet, refusal
+from scopekit.scheduler.records import Records, outcome
+from scopekit.scopes import AnyScope
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Mapping
 
     from scopekit.errors import SchedulingError
     from scopekit.explanation import Explanation
-    from scopekit.graph import Input, StoredChunk, TaskState, WorkerId
+    from scopekit.graph import ChunkRecord, TaskState, WorkerId
     from scopekit.places import Topology
-    from scopekit.scopes import Processor, Scope
+    from scopekit.scheduler.load import Load
+    from scopekit.scheduler.placement import Operands
 
 __all__ = ("Scheduler",)
 
+_UNSCOPED = AnyScope()
 # What it costs to move inputs, in seconds: a request, and the bytes at loopback speed.
-_MOVE_LATENCY = 1e-3
-_MOVE_BYTES_PER_SECOND = 5e8
-_ATTEMPTS = 3
+_MOVE_LATENCY = 0.3e-3
+_MOVE_BYTES_PER_SECOND = 2e9
+_DEATHS = 3
 _FINISHED_KEPT = 50_000
 _MASKS_KEPT = 4096
+# Tasks are asked back from a processor only if it has so many seconds of work more.
+_WORTH_ASKING = 5e-3
+_ASKED_AT_ONCE = 64
 
 
-class Scheduler:
+class Scheduler(Records):
     """Decides what runs where.
 
     Args:
@@ -64,21 +84,15 @@ class Scheduler:
     """
 
     def __init__(self, topology: Topology, *, budget: float = 0.05) -> None:
-        self.topology = topology
-        self.tasks: dict[int, TaskRecord] = {}
-        self.chunks: dict[int, ChunkRecord] = {}
-        self._budget = budget
-        self._durations = Durations()
-        self._loads: dict[Processor, Load] = {}
-        self._loads_by_mask: dict[int, list[Load]] = {}
-        self._loads_of_worker: dict[WorkerId, list[Load]] = {}
+        super().__init__(topology, budget)
+        self.move_latency = _MOVE_LATENCY
         self._lines: dict[int, deque[int]] = {}
         self._unmatched: dict[int, None] = {}
+        self._suspects: dict[int, None] = {}  # that have no processor yet
         self._finished: deque[int] = deque()
-        self._turn = 0
         self._to_block: deque[tuple[int, int, float]] = deque()
-        self._makers: dict[int, int] = {}
-        self._commands: list[ev.Command] = []
+        self._to_place: deque[int] = deque()
+        self._masks: dict[int, tuple[Operands, int]] = {}
         self._handlers: dict[type, Callable[[Any], None]] = {
             ev.TaskSpawned: self._on_spawned,
             ev.RunStarted: self._on_started,
@@ -86,6 +100,8 @@ class Scheduler:
             ev.RunFailed: self._on_failed,
             ev.RunHandedBack: self._on_handed_back,
             ev.ChunkPinned: self._on_pinned,
+            ev.ChunksArrived: self._on_arrived,
+            ev.ChunksMissed: self._on_missed,
             ev.ChunkStored: self._on_stored,
             ev.ChunkFailed: self._on_chunk_failed,
             ev.HandlesAdded: self._on_handles_added,
@@ -95,7 +111,7 @@ class Scheduler:
             ev.CancelAsked: self._on_cancel,
             ev.TimePassed: self._on_time,
         }
-        self._rebuild_loads()
+        self._at = 0.0
 
     def handle(self, event: ev.Event) -> list[ev.Command]:
         """Takes one event in.
@@ -103,73 +119,40 @@ class Scheduler:
         Returns:
             The commands that follow from it, in the order in which to carry them out.
         """
-        self._commands = []
+        self.out.begin()
         self._handlers[type(event)](event)
+        # Not by recursion: a chain of thousands would be as many frames deep.
+        while self._to_place or self._to_block:
+            self._follow_up()
+        if self.table.forgotten:
+            self._forget_tasks()
+        return self.out.take()
+
+    def _follow_up(self) -> None:
         while self._to_block:
             task, output, at = self._to_block.popleft()
-            if self.tasks[task].state == "waiting":
-                self._block(self.tasks[task], output, at)
-        return self._commands
-
-    # -- looking ----------------------------------------------------------------
-
-    def explain(self, task: int) -> Explanation:
-        """Tells why a task runs where it runs, or why it does not."""
-        record = self.tasks[task]
-        operands = self._operands(record)
-        if record.state == "waiting":
-            return explain(
-                record.spec.name,
-                operands,
-                self.topology,
-                outcome="waiting",
-                waiting_for=self._missing_names(record),
-            )
-        if record.state in ("blocked", "cancelled"):
-            return explain(
-                record.spec.name,
-                operands,
-                record.topology or self.topology,
-                outcome=record.state,
-                waiting_for=() if record.origin is None else (self.name_of(record.origin),),
-            )
-        if isinstance(record.failure, NoProcessorError) or record.state == "unmatched":
-            return explain(
-                record.spec.name, operands, record.topology or self.topology, outcome="unmatched"
-            )
-        if record.processor is None and record.state == "queued":
-            return explain(
-                record.spec.name,
-                operands,
-                self.topology,
-                outcome="queued",
-                rule="all that may run it are busy",
-            )
-        topology = record.topology or self.topology
-        return explain(
-            record.spec.name,
-            operands,
-            topology,
-            outcome="placed" if record.processor else _outcome(operands, topology),
-            chosen=record.processor,
-            rule=record.rule,
-        )
+            self._block(self.tasks[task], output, at)
+        if self._to_place:
+            record = self.tasks[self._to_place.popleft()]
+            if record.state == "waiting" and record.processor is None and not record.unplanned:
+                self._place(record, self._at)  # unless it was placed, or ended, in between
 
     def plan(self, spec: Any) -> Explanation:
         """Tells where a task would go now, without taking it in."""
         record = TaskRecord(spec, 0.0)
-        operands = self._operands(record)
-        mask = allowed_mask(operands, self.topology)
-        missing = self._missing_names(record)
+        operands = self.operands(record)
+        mask = record.allowed = allowed_mask(operands, self.topology)
+        missing = self.missing_names(record)
         if not mask:
-            return explain(
-                spec.name, operands, self.topology, outcome=_outcome(operands, self.topology)
-            )
+            found = outcome(operands, self.topology)
+            return explain(spec.name, operands, self.topology, outcome=found)
         if missing:
             return explain(
                 spec.name, operands, self.topology, outcome="waiting", waiting_for=missing
             )
-        load, rule = self._best(record, self._loads_of(mask))
+        choice = self._choose(record, forced=True)
+        assert choice is not None
+        load, rule = choice
         return explain(
             spec.name,
             operands,
@@ -179,57 +162,23 @@ class Scheduler:
             rule=rule,
         )
 
-    def counts(self) -> dict[str, int]:
-        """Counts the tasks by state."""
-        counts: dict[str, int] = {}
-        for record in self.tasks.values():
-            counts[record.state] = counts.get(record.state, 0) + 1
-        return counts
-
-    def busy(self) -> dict[WorkerId, int]:
-        """Counts the tasks that each worker was sent and has not finished."""
-        busy: dict[WorkerId, int] = {}
-        for load in self._loads.values():
-            busy[load.processor.worker] = busy.get(load.processor.worker, 0) + load.tasks
-        return busy
-
-    def name_of(self, task: int) -> str:
-        """Returns the name of a task, also where its record was folded away."""
-        record = self.tasks.get(task)
-        return f"task {task}" if record is None else record.spec.name
-
-    def maker_of(self, chunk: int) -> int:
-        """Returns the task that makes a chunk, or the chunk itself where no task does."""
-        return self._makers.get(chunk, chunk)
-
-    def effective_scope_operands(self, task: int) -> Operands:
-        """Returns every scope that bears on a task, with its origin."""
-        return self._operands(self.tasks[task])
-
     # -- spawning ---------------------------------------------------------------
 
     def _on_spawned(self, event: ev.TaskSpawned) -> None:
-        spec = event.spec
-        record = TaskRecord(spec, event.at)
-        self.tasks[spec.id] = record
-        for output in spec.outputs:
-            self._makers[output] = spec.id
-            self.chunks[output] = ChunkRecord(
-                output,
-                AnyScope(),
-                maker=spec.id,
-                declared=spec.result_scope,
-                handles=1,
-            )
+        spec, at = event
+        self._at = at
+        record = self.tasks[spec.id] = TaskRecord(spec, at, self.out.cause)
+        self.table.expect_outputs(record)
         error = self._refused_at_spawn(record)
         if error is not None:
             record.topology = self.topology
-            self._end(record, "failed", error, at=event.at)
-            self._commands = [ev.Refuse(spec.id, error)]
+            self._end(record, "failed", error, at=at)
+            self.out.commands = [ev.Refuse(spec.id, error, self.out.cause)]
             return
         if spec.wait_for:
-            record.deadline = event.at + spec.wait_for
-        self._await_inputs(record, event.at)
+            record.deadline = at + spec.wait_for
+        if not spec.inputs or (self._take_inputs(record, at) and not record.unplanned):
+            self._place(record, at)
 
     def _refused_at_spawn(self, record: TaskRecord) -> SchedulingError | None:
         """Judges what the program's text decides, and never what only a run can tell.
@@ -238,178 +187,267 @@ class Scheduler:
         or not that task is done already: else the same program would raise here or
         at the fetch, depending on timing.
         """
-        operands = self._declared_operands(record)
-        if allowed_mask(operands, self.topology):
+        operands = self.declared_operands(record)
+        if self._mask(operands):
             return None
         if record.spec.wait_for and not never_meet(operands, self.topology):
             return None
         record.operands = operands
         return refusal(record.spec.name, operands, self.topology)
 
-    def _declared_operands(self, record: TaskRecord) -> Operands:
-        return record.spec.operands + tuple(self._input_operands(record, declared=True))
+    def _mask(self, operands: Operands) -> int:
+        # Most tasks have the very operands of the one before.
+        known = self._masks.get(id(operands))
+        if known is not None and known[0] is operands:
+            return known[1]
+        mask = allowed_mask(operands, self.topology)
+        if len(self._masks) >= _MASKS_KEPT:
+            self._masks.clear()
+        self._masks[id(operands)] = (operands, mask)
+        return mask
 
-    def _operands(self, record: TaskRecord) -> Operands:
-        if record.operands is not None:
-            return record.operands
-        return record.spec.operands + tuple(self._input_operands(record, declared=False))
+    def _take_inputs(self, record: TaskRecord, at: float) -> bool:
+        """Enters a task at its inputs; ends it if one of them can never be had.
 
-    def _input_operands(self, record: TaskRecord, *, declared: bool) -> Iterator[tuple[str, Any]]:
-        unscoped = AnyScope()
+        Returns:
+            False if it ended.
+        """
+        chunks = self.table.records
         for need in record.spec.inputs:
-            chunk = self.chunks.get(need.chunk)
-            if chunk is None:
-                continue
-            known = need.handle or not (declared or chunk.state == "pending")
-            scope = chunk.scope if known else chunk.declared
-            if scope is not None and scope != unscoped:
-                yield self._origin(need), scope
-
-    def _origin(self, need: Input) -> str:
-        maker = None if need.handle else self._makers.get(need.chunk)
-        return need.origin if maker is None else f"{need.origin} (result of {self.name_of(maker)})"
-
-    def _await_inputs(self, record: TaskRecord, at: float) -> None:
-        for need in record.spec.inputs:
-            chunk = self.chunks.get(need.chunk)
-            if chunk is None or chunk.state in ("failed", "lost", "released"):
+            chunk = chunks.get(need.chunk)
+            if chunk is None or chunk.state in ("failed", "released"):
                 self._block(record, need.chunk, at)
-                return
-        record.holds_inputs = True
+                return False
+        record.holds_lineage = True
+        self.table.descend(record)
+        return self._wait_for_inputs(record, at)
+
+    def _wait_for_inputs(self, record: TaskRecord, at: float) -> bool:
+        """Counts what a task that is to run, or to run again, has to wait for."""
+        self.table.want(record)
+        record.missing = record.unplanned = 0
         for need in record.spec.inputs:
-            chunk = self.chunks[need.chunk]
-            chunk.users += 1
+            chunk = self.table.records[need.chunk]
+            if chunk.state == "lost" and not self._make_again([chunk], at):
+                self._block(record, need.chunk, at)
+                return False
             if chunk.state == "pending":
                 record.missing += 1
-                chunk.waiters.append(record.spec.id)
-        if not record.missing:
-            self._place(record, at)
-
-    def _missing_names(self, record: TaskRecord) -> tuple[str, ...]:
-        names: dict[str, None] = {}
-        for need in record.spec.inputs:
-            chunk = self.chunks.get(need.chunk)
-            if chunk is not None and chunk.state == "pending" and chunk.maker in self.tasks:
-                names[self.tasks[chunk.maker].spec.name] = None
-        return tuple(names)
+                if not chunk.planned:
+                    record.unplanned += 1
+                if chunk.waiters is None:
+                    chunk.waiters = [record.spec.id]
+                else:
+                    chunk.waiters.append(record.spec.id)
+        return True
 
     # -- placing ----------------------------------------------------------------
 
-    def _place(self, record: TaskRecord, at: float) -> None:
+    def _place(self, record: TaskRecord, at: float, *, forced: bool = False) -> None:
+        """Sends a task to a processor, or lines it up.
+
+        Args:
+            record: the task; each of its inputs is made or will be made somewhere.
+            at: the time.
+            forced: True to send it even where there is no room: others that were sent
+                ahead may wait for it there.
+        """
+        spec = record.spec
         # Kept, since an input may be released long before its task is explained.
-        operands = record.operands = self._operands(record)
-        missing = self._lost_input(record)
-        if missing is not None:
-            self._block(record, missing, at)
-            return
+        operands = record.operands = self.operands(record)
         record.topology = self.topology
-        record.allowed = allowed_mask(operands, self.topology)
+        record.allowed = self._mask(operands)
         if not record.allowed:
             self._place_nowhere(record, operands, at)
             return
-        self._unmatched.pop(record.spec.id, None)
-        free = [load for load in self._loads_of(record.allowed) if load.has_room]
-        if free:
-            self._send(record, *self._best(record, free))
-        else:
-            record.state = "queued"
-            self._lines.setdefault(record.allowed, deque()).append(record.spec.id)
+        if self._unmatched:
+            self._unmatched.pop(spec.id, None)
+        if record.deaths:
+            self._place_alone(record)
+            return
+        choice = self._choose(record, forced=forced)
+        if choice is not None:
+            self._send(record, *choice)
+            return
+        self._turn(record, "waiting" if record.missing else "queued")
+        record.line = record.allowed
+        self._lines.setdefault(record.allowed, deque()).append(spec.id)
 
-    def _loads_of(self, mask: int) -> list[Load]:
-        """Returns the loads of the processors of a mask, which most tasks share."""
-        known = self._loads_by_mask.get(mask)
-        if known is None:
-            known = [self._loads[processor] for processor in self.topology.select(mask)]
-            if len(self._loads_by_mask) >= _MASKS_KEPT:
-                self._loads_by_mask.clear()
-            self._loads_by_mask[mask] = known
-        return known
-
-    def _lost_input(self, record: TaskRecord) -> int | None:
-        """Returns an input that was there and is no more, None if all are."""
-        for need in record.spec.inputs:
-            chunk = self.chunks.get(need.chunk)
-            if chunk is None or chunk.state != "held":
-                return need.chunk
-        return None
+    def _turn(self, record: TaskRecord, state: TaskState) -> None:
+        record.state = state
+        record.cause = self.out.cause
 
     def _place_nowhere(self, record: TaskRecord, operands: Operands, at: float) -> None:
         waits = record.deadline is not None and at < record.deadline
         if waits and not never_meet(operands, self.topology):
-            record.state = "unmatched"
+            self._turn(record, "unmatched")
             self._unmatched[record.spec.id] = None
             return
-        self._end(record, "failed", refusal(record.spec.name, operands, self.topology), at=at)
+        error: Exception = refusal(record.spec.name, operands, self.topology)
+        if record.deaths:
+            error = _may_have_run(record, ": nobody else may run it")
+        self._end(record, "failed", error, at=at)
 
-    def _best(self, record: TaskRecord, loads: list[Load]) -> tuple[Load, str]:
-        if len(loads) == 1:
-            only = record.allowed.bit_count() <= 1
-            return loads[0], "the only processor allowed" if only else "the only one with room"
-        moves = {load.processor.worker: 0.0 for load in loads}
-        for worker in moves:
-            moves[worker] = self._seconds_to_move(record, worker)
-        busy = self._seconds_of_workers(moves)
-        best = min(
-            loads,
-            key=lambda load: (
-                moves[load.processor.worker] + busy[load.processor.worker],
-                load.seconds,
-                load.tasks,
-                load.last_used,
-            ),
-        )
-        least = moves[best.processor.worker]
-        if record.spec.inputs and least < max(moves.values()):
-            return best, "its inputs are there" if not least else "least to move"
-        return best, "least loaded"
+    def _place_alone(self, record: TaskRecord) -> None:
+        """Sends a task that may have killed its process to one that does nothing else."""
+        task = record.spec.id
+        worker = self.loads.keep(record.allowed, task)
+        if worker is not None and self.loads.is_empty(worker):
+            self._send_alone(record, worker)
+            return
+        self._turn(record, "waiting" if record.missing else "queued")
+        self._suspects[task] = None
 
-    def _seconds_of_workers(self, workers: Iterable[WorkerId]) -> dict[WorkerId, float]:
-        """Sums the work of all processors of each worker.
+    def _send_alone(self, record: TaskRecord, worker: WorkerId) -> None:
+        load = self.loads.least(record.allowed, worker)
+        assert load is not None
+        self._suspects.pop(record.spec.id, None)
+        self._send(record, load, "alone, since a process died that had it")
 
-        The threads of a process share its interpreter, and its orders come in on its
-        main thread: an idle thread of a busy process is not as good as an idle process.
+    def _use_kept(self, worker: WorkerId) -> None:
+        """Goes on with a process that was kept for a suspect, once it is empty."""
+        if not self.loads.is_empty(worker):
+            return
+        task = self.loads.kept_for(worker)
+        record = None if task is None else self.tasks.get(task)
+        if record is not None and record.spec.id in self._suspects:
+            self._send_alone(record, worker)
+            return
+        self.loads.reopen(worker)
+        for waiting in list(self._suspects):
+            if waiting not in self.loads.kept().values():
+                del self._suspects[waiting]
+                self._place_alone(self.tasks[waiting])
+                return
+
+    def _choose(self, record: TaskRecord, *, forced: bool) -> tuple[Load, str] | None:
+        """Chooses among the allowed processors.
+
+        Returns:
+            The load of the processor with the reason in words, None if none has room.
         """
-        return {
-            worker: sum(load.seconds for load in self._loads_of_worker.get(worker, ()))
-            for worker in workers
-        }
+        allowed = record.allowed
+        loads = self.loads
+        if record.spec.inputs:
+            near = self._near(record, forced=forced)
+            if near is not None:
+                return near
+        load = loads.pick(allowed)
+        if load is not None:
+            if allowed & (allowed - 1) == 0:
+                return load, "the only processor allowed"
+            if allowed & loads.room == load.bit and not load.tasks:
+                return load, "the only one with room"
+            return load, "least loaded"
+        if not forced:
+            return None
+        return min(
+            (loads.by_processor[p] for p in self.topology.select(allowed)),
+            key=lambda load: load.seconds,
+        ), "least loaded"
+
+    def _near(self, record: TaskRecord, *, forced: bool) -> tuple[Load, str] | None:
+        """Weighs the processors where a task's inputs are against the least loaded one.
+
+        Returns:
+            None if the task is better off, or as well, wherever there is room.
+        """
+        homes = self._homes(record)
+        if not homes:
+            return None
+        best: Load | None = None
+        best_cost = 0.0
+        loads = self.loads
+        usable = loads.may_wait_at if record.missing or forced else loads.has_room
+        for worker in homes:
+            load = loads.least(record.allowed, worker)
+            if load is not None and usable(load):
+                cost = loads.seconds_of(worker) + self._seconds_to_move(record, worker)
+                if best is None or cost < best_cost:
+                    best, best_cost = load, cost
+        if best is None:
+            return None
+        if record.allowed == best.bit:
+            return best, "the only processor allowed"
+        here = self._seconds_to_move(record, best.processor.worker)
+        rule = "its inputs are there" if not here else "least to move"
+        if best_cost - here > self.move_latency:
+            other = loads.pick(record.allowed)
+            if other is not None and other.processor.worker not in homes:
+                worker = other.processor.worker
+                if loads.seconds_of(worker) + self._seconds_to_move(record, worker) < best_cost:
+                    return other, "least loaded"
+        return best, rule
+
+    def _homes(self, record: TaskRecord) -> dict[WorkerId, None]:
+        """Returns the workers that have one of a task's inputs, or will make it."""
+        homes: dict[WorkerId, None] = {}
+        for need in record.spec.inputs:
+            chunk = self.table.records[need.chunk]
+            if chunk.state == "held":
+                for worker in chunk.holders:
+                    homes[worker] = None
+            else:
+                maker = self._maker_worker(chunk)
+                if maker is not None:
+                    homes[maker] = None
+        return homes
+
+    def _maker_worker(self, chunk: ChunkRecord) -> WorkerId | None:
+        """Returns the worker that was told to make a chunk, None if none was."""
+        maker = None if chunk.maker is None else self.tasks.get(chunk.maker)
+        if maker is None or maker.processor is None:
+            home = chunk.processor
+            return home.worker if home is not None and chunk.maker is None else None
+        return maker.processor.worker
 
     def _seconds_to_move(self, record: TaskRecord, worker: WorkerId) -> float:
         seconds = 0.0
         for need in record.spec.inputs:
-            chunk = self.chunks[need.chunk]
-            if worker not in chunk.holders:
-                seconds += _MOVE_LATENCY + chunk.nbytes / _MOVE_BYTES_PER_SECOND
+            chunk = self.table.records[need.chunk]
+            if worker in chunk.holders or worker in chunk.targets:
+                continue
+            if chunk.state == "pending" and self._maker_worker(chunk) == worker:
+                continue
+            seconds += self.move_latency + chunk.nbytes / _MOVE_BYTES_PER_SECOND
         return seconds
 
     def _send(self, record: TaskRecord, load: Load, rule: str) -> None:
-        self._turn += 1
-        record.state = "queued"
-        record.processor = load.processor
+        spec = record.spec
+        if not record.missing and record.state != "queued":
+            self._turn(record, "queued")
+        processor = record.processor = load.processor
         record.rule = rule
+        record.line = 0
         record.attempts += 1
-        load.add(record.spec.function, self._turn)
-        worker = load.processor.worker
-        sources = tuple(
-            (need.chunk, self._source(self.chunks[need.chunk], worker))
-            for need in record.spec.inputs
-        )
-        self._commands.append(ev.StartRun(record.spec.id, load.processor, sources))
+        record.asked_back = False
+        self.loads.add(load, spec.id, spec.function)
+        if spec.inputs:
+            for need in spec.inputs:
+                chunk = self.table.records[need.chunk]
+                self.table.deliver(chunk, processor.worker, self._maker_worker(chunk))
+        self.out.commands.append(ev.StartRun(spec.id, processor, self.out.cause))
+        for output in spec.outputs:
+            chunk = self.table.records[output]
+            if chunk.waiters is not None:
+                self._follow_planned(chunk, processor.worker)
+            chunk.planned = True
 
-    @staticmethod
-    def _source(chunk: ChunkRecord, worker: WorkerId) -> WorkerId:
-        return worker if worker in chunk.holders else chunk.holders[0]
+    def _follow_planned(self, chunk: ChunkRecord, worker: WorkerId) -> None:
+        """Looks after the tasks that need what will be made on that worker."""
+        for task in chunk.waiters or ():
+            waiter = self.tasks[task]
+            if waiter.processor is not None:
+                self.table.deliver(chunk, waiter.processor.worker, worker)
+            elif not chunk.planned:
+                waiter.unplanned -= 1
+                if not waiter.unplanned:
+                    self._to_place.append(task)
 
-    def _serve_lines(self, processor: Processor) -> None:
-        """Sends what waits in the lines that a processor with new room may serve, oldest first.
-
-        The others that may serve the same line are looked at as well: what was just
-        learnt of a function's duration may have given them room, too.
-        """
-        number = self.topology.bit(processor)
-        if number is None:
-            return
-        served = [mask for mask in self._lines if mask >> number & 1]
+    def _serve_lines(self, load: Load) -> None:
+        """Sends what waits in the lines that a processor with new room may serve, oldest first."""
+        bit = load.bit
+        served = [mask for mask in self._lines if mask & bit]
         while served:
             oldest = min(served, key=lambda mask: self._lines[mask][0])
             if not self._serve_head(oldest):
@@ -422,120 +460,159 @@ class Scheduler:
             True if there may be more to send.
         """
         line = self._lines[mask]
-        record = self.tasks[line[0]]
-        if record.state == "queued" and record.processor is None:
-            free = [load for load in self._loads_of(mask) if load.has_room]
-            if not free:
+        record = self.tasks.get(line[0])
+        if record is not None and _is_lined_up(record, mask):
+            choice = self._choose(record, forced=False)
+            if choice is None:
                 return False
-            self._send(record, *self._best(record, free))
+            self._send(record, *choice)
         line.popleft()
         if not line:
             del self._lines[mask]
         return bool(line)
 
+    def _use_room(self, load: Load) -> None:
+        """Finds work for a processor that is about to run dry."""
+        worker = load.processor.worker
+        if self.loads.kept_for(worker) is not None:
+            self._use_kept(worker)
+        if not self.loads.wants_more(load):
+            return
+        if self._lines:
+            self._serve_lines(load)
+        if not load.tasks:
+            self._ask_back_for(load)
+
+    def _ask_back_for(self, idle: Load) -> None:
+        """Asks the processor with the most work for tasks that an idle one may run."""
+        loaded = self.loads.busiest(self.topology.everything, _WORTH_ASKING)
+        if loaded is None or not self.loads.has_room(idle):
+            return
+        wanted: list[int] = []
+        most = min(_ASKED_AT_ONCE, len(loaded.tasks) // 2)
+        for task in reversed(loaded.tasks):
+            if len(wanted) >= most:
+                break
+            record = self.tasks[task]
+            movable = record.state == "queued" and not record.asked_back and not record.deaths
+            if movable and self._mask(self.operands(record)) & idle.bit:
+                record.asked_back = True
+                wanted.append(task)
+        if wanted:
+            worker = loaded.processor.worker
+            self.out.put(ev.RunsAskedBack(worker, tuple(wanted), self.out.cause))
+
     # -- running ----------------------------------------------------------------
 
     def _on_started(self, event: ev.RunStarted) -> None:
-        record = self._running(event.task, event.worker)
+        record = self._sent_to(event.task, event.worker)
         if record is not None:
-            record.state = "running"
+            self._turn(record, "running")
             record.started = event.at
 
     def _on_finished(self, event: ev.RunFinished) -> None:
-        record = self._running(event.task, event.worker)
+        task, worker, results, started, finished = event
+        self._at = finished
+        record = self._sent_to(task, worker)
         if record is None:
+            self._drop_late(event)
             return
-        record.started = event.started
-        self._durations.learn(record.spec.function, event.finished - event.started)
-        self._note_replicas(event)
+        record.started = started
+        self.loads.learn(record.spec.function, finished - started)
+        for result in results:
+            for waiter in self.table.hold(result, worker, finished):
+                self._count_in(self.tasks[waiter])
+        self._end(record, "done", at=finished)
+
+    def _drop_late(self, event: ev.RunFinished) -> None:
+        """Has an engine forget what it made for a task that was given to another, or ended."""
+        if self.topology.process(event.worker) is None:
+            return
         for result in event.results:
-            self._hold(result, event.worker, event.finished)
-        self._end(record, "done", at=event.finished)
+            chunk = self.table.records.get(result.id)
+            if chunk is None or event.worker not in chunk.holders:
+                self.out.drop(event.worker, result.id)
+
+    def _count_in(self, waiter: TaskRecord) -> None:
+        """Takes note that an input of a task is made."""
+        waiter.missing -= 1
+        if waiter.state != "waiting":
+            return
+        if waiter.processor is not None:
+            if not waiter.missing:
+                self._turn(waiter, "queued")
+        elif not waiter.unplanned:
+            # In a line perhaps, and to be judged anew by the scope that is known only now.
+            waiter.line = 0
+            waiter.operands = None
+            self._suspects.pop(waiter.spec.id, None)
+            self._to_place.append(waiter.spec.id)
 
     def _on_failed(self, event: ev.RunFailed) -> None:
-        record = self._running(event.task, event.worker)
+        record = self._sent_to(event.task, event.worker)
         if record is None:
             return
         record.started = event.started
+        if record.failures < record.spec.retries:
+            record.failures += 1
+            self._unship(record)
+            self._turn(record, "waiting")
+            self._place(record, event.finished, forced=True)
+            return
         self._end(record, "failed", event.failure, at=event.finished)
 
     def _on_handed_back(self, event: ev.RunHandedBack) -> None:
-        self._narrow(event.chunk, event.scope)
-        record = self._running(event.task, event.worker)
+        self._at = event.at
+        if event.chunk is not None and event.scope is not None:
+            self.table.narrow(event.chunk, event.scope, self.topology)
+        record = self._sent_to(event.task, event.worker)
         if record is None:
             return
-        if self.topology.admits(event.scope, event.worker):
-            # Both sides follow one rule, so this is an error of ours, and would go round.
-            error = ScopeViolationError(
-                f"worker {event.worker} may not have chunk {event.chunk} although it is valid on"
-                f" {event.scope.describe()}; {record.spec.name} cannot run there",
-                event.chunk,
-                event.scope,
-            )
-            self._end(record, "failed", error, at=event.at)
-            return
-        processor = record.processor
-        self._loads_remove(record)
-        record.processor = None
-        record.operands = None
-        record.state = "waiting"
-        self._place(record, event.at)
-        if processor is not None:
-            self._serve_lines(processor)
+        if event.chunk is not None and event.scope is not None:
+            assert record.processor is not None
+            if self.topology.contains(event.scope, record.processor):
+                # Both sides follow one rule, so this is an error of ours, and would go round.
+                error = ScopeViolationError(
+                    f"worker {event.worker} may not have chunk {event.chunk} although it is valid"
+                    f" on {event.scope.describe()}; {record.spec.name} cannot run there",
+                    event.chunk,
+                    event.scope,
+                )
+                self._end(record, "failed", error, at=event.at)
+                return
+        load = self._unship(record)
+        self._turn(record, "waiting")
+        self._place(record, event.at, forced=event.chunk is not None)
+        if load is not None:
+            self._use_room(load)
 
     def _on_pinned(self, event: ev.ChunkPinned) -> None:
-        self._narrow(event.chunk, event.scope)
+        self.table.narrow(event.chunk, event.scope, self.topology)
 
-    def _narrow(self, chunk_id: int, scope: Scope) -> None:
-        chunk = self.chunks.get(chunk_id)
-        if chunk is None:
-            return
-        chunk.scope = constrain(chunk.scope, scope)
-        for worker in [w for w in chunk.holders if not self.topology.admits(chunk.scope, w)]:
-            chunk.holders.remove(worker)
-            self._commands.append(ev.DropChunks(worker, (chunk_id,)))
-
-    def _running(self, task: int, worker: WorkerId) -> TaskRecord | None:
-        """Returns the record of a task if that worker is the one that runs it now."""
+    def _sent_to(self, task: int, worker: WorkerId) -> TaskRecord | None:
+        """Returns the record of a task if that worker is the one that has it now."""
         record = self.tasks.get(task)
-        if record is None or record.state not in ("queued", "running"):
+        if record is None or record.state not in ("queued", "running", "waiting"):
             return None
         if record.processor is None or record.processor.worker != worker:
             return None
         return record
 
-    def _note_replicas(self, event: ev.RunFinished) -> None:
-        for replica in event.replicas:
-            chunk = self.chunks.get(replica)
-            if chunk is None or chunk.state != "held":
-                # Released while the copy was on its way: the copy goes as well.
-                self._commands.append(ev.DropChunks(event.worker, (replica,)))
-            elif event.worker not in chunk.holders:
-                chunk.holders.append(event.worker)
+    def _unship(self, record: TaskRecord) -> Load | None:
+        """Takes a task from the processor that it was sent to."""
+        load = self._unload(record)
+        record.processor = None
+        record.operands = None
+        return load
 
-    def _hold(self, stored: StoredChunk, worker: WorkerId, at: float) -> None:
-        chunk = self.chunks.get(stored.id)
-        if chunk is None:
-            chunk = self.chunks[stored.id] = ChunkRecord(stored.id, stored.scope)
-        if chunk.state == "released":
-            self._commands.append(ev.DropChunks(worker, (stored.id,)))
-            return
-        chunk.scope = stored.scope
-        chunk.processor = stored.processor
-        chunk.type = stored.type
-        chunk.nbytes = stored.nbytes
-        chunk.made = at
-        chunk.state = "held"
-        if worker not in chunk.holders:
-            chunk.holders.append(worker)
-        waiters, chunk.waiters = chunk.waiters, []
-        for task in waiters:
-            record = self.tasks[task]
-            if record.state == "waiting":
-                record.missing -= 1
-                if not record.missing:
-                    self._place(record, at)
-        self._release_if_unwanted(chunk)
+    def _unload(self, record: TaskRecord) -> Load | None:
+        """Counts a task out from the work of its processor."""
+        if record.processor is None:
+            return None
+        load = self.loads.by_processor.get(record.processor)
+        if load is not None:
+            self.loads.remove(load, record.spec.id)
+        return load
 
     def _end(
         self,
@@ -547,72 +624,102 @@ class Scheduler:
         origin: int | None = None,
     ) -> None:
         """Brings a task into a final state, and everything that hangs on it."""
-        if record.processor is not None:
-            self._loads_remove(record)
-        self._unmatched.pop(record.spec.id, None)
+        spec = record.spec
+        load = self._unload(record)
+        if self._unmatched:
+            self._unmatched.pop(spec.id, None)
+        if self._suspects:
+            self._suspects.pop(spec.id, None)
         if record.operands is None:
-            record.operands = self._operands(record)
+            record.operands = self.operands(record)
         record.state = state
-        record.failure = failure
-        record.origin = origin
+        record.line = 0
+        record.cause = self.out.cause
         record.finished = at
-        self._commands.append(ev.Settle(record.spec.id, state, failure, origin))
-        self._let_go_of_inputs(record)
+        if failure is not None:
+            record.failure = failure
+            record.origin = origin
+        self.out.commands.append(ev.Settle(spec.id, state, failure, origin, self.out.cause))
+        if record.holds_inputs:
+            self.table.let_go(record)
         if state != "done":
+            self._end_lineage(record)
             self._fail_outputs(record)
-        if record.processor is not None and self._lines:
-            self._serve_lines(record.processor)
-        self._finished.append(record.spec.id)
-        self._fold_history()
-
-    def _loads_remove(self, record: TaskRecord) -> None:
-        load = self._loads.get(record.processor) if record.processor else None
+        elif not spec.idempotent:
+            self._end_lineage(record)
         if load is not None:
-            load.remove(record.spec.function)
+            self._use_room(load)
+        self._finished.append(spec.id)
+        if len(self._finished) > _FINISHED_KEPT:
+            self._fold_history()
 
-    def _let_go_of_inputs(self, record: TaskRecord) -> None:
-        if not record.holds_inputs:
-            return
-        record.holds_inputs = False
-        for need in record.spec.inputs:
-            chunk = self.chunks[need.chunk]
-            chunk.users -= 1
-            self._release_if_unwanted(chunk)
+    def _end_lineage(self, record: TaskRecord) -> None:
+        """Takes note that a task will never run again."""
+        if not record.call_forgotten:
+            record.call_forgotten = True
+            self.out.put(ev.ForgetCalls((record.spec.id,), self.out.cause))
+        if record.holds_lineage:
+            record.holds_lineage = False
+            self.table.ascend(record)
+
+    def _forget_tasks(self) -> None:
+        """Ends the lineage of tasks whose results nobody can want any more."""
+        forgotten = self.table.forgotten
+        while forgotten:
+            record = self.tasks.get(forgotten.popleft())
+            if record is None or record.state not in FINAL_STATES:
+                continue
+            if not any(output in self.table.records for output in record.spec.outputs):
+                self._end_lineage(record)
 
     def _fail_outputs(self, record: TaskRecord) -> None:
-        for output in record.spec.outputs:
-            chunk = self.chunks[output]
-            chunk.state = "failed"
-            waiters, chunk.waiters = chunk.waiters, []
-            # Not blocked here: a chain of thousands would be as many frames deep.
-            self._to_block.extend((task, output, record.finished or 0.0) for task in waiters)
-            self._release_if_unwanted(chunk)
+        for chunk in self.table.find(record.spec.outputs):
+            waiters = self.table.fail(chunk)
+            self._to_block.extend((task, chunk.id, record.finished or 0.0) for task in waiters)
 
     def _block(self, record: TaskRecord, chunk_id: int, at: float) -> None:
         """Ends a task that needs a chunk which nobody can make any more."""
-        chunk = self.chunks.get(chunk_id)
-        maker = self.tasks.get(self._makers.get(chunk_id, chunk_id))
+        if record.state in FINAL_STATES:
+            return
+        chunk = self.table.records.get(chunk_id)
+        maker = self.tasks.get(self.table.makers.get(chunk_id, chunk_id))
+        self._retract(record)
         if maker is not None and maker.state in FINAL_STATES and maker.failure is not None:
             origin = maker.spec.id if maker.origin is None else maker.origin
             self._end(record, "blocked", maker.failure, at=at, origin=origin)
             return
+        if chunk is not None and chunk.failure is not None:
+            self._end(record, "failed", chunk.failure, at=at)
+            return
         self._end(record, "failed", _lost(record, chunk_id, chunk), at=at)
+
+    def _retract(self, record: TaskRecord) -> None:
+        """Has an engine forget a task that it cannot have begun, since it lacks an input."""
+        if record.processor is not None:
+            worker = record.processor.worker
+            self._unship(record)
+            self.out.put(ev.RetractRuns(worker, (record.spec.id,), self.out.cause))
 
     def _fold_history(self) -> None:
         # Two for each that ends: of those still wanted, which come round again, no more
         # are looked at each time than can be afforded.
         for _ in range(min(2, len(self._finished) - _FINISHED_KEPT)):
             oldest = self._finished.popleft()
-            outputs = self.tasks[oldest].spec.outputs
+            record = self.tasks.get(oldest)
+            if record is None or record.state not in FINAL_STATES:
+                continue
+            outputs = record.spec.outputs
             if any(self._still_wanted(output) for output in outputs):
                 self._finished.append(oldest)
                 continue
+            self._end_lineage(record)
             del self.tasks[oldest]
             for output in outputs:
-                del self._makers[output]
+                self.table.makers.pop(output, None)
+                self.table.records.pop(output, None)
 
     def _still_wanted(self, chunk_id: int) -> bool:
-        chunk = self.chunks.get(chunk_id)
+        chunk = self.table.records.get(chunk_id)
         return chunk is not None and (chunk.handles > 0 or chunk.users > 0)
 
     # -- chunks -----------------------------------------------------------------
@@ -620,137 +727,234 @@ class Scheduler:
     def _on_stored(self, event: ev.ChunkStored) -> None:
         if self.topology.process(event.worker) is None:
             return  # the late word of a process that is gone
-        self._hold(event.chunk, event.worker, event.at)
+        self._at = event.at
+        for waiter in self.table.hold(event.chunk, event.worker, event.at):
+            self._count_in(self.tasks[waiter])
 
     def _on_chunk_failed(self, event: ev.ChunkFailed) -> None:
-        chunk = self.chunks.get(event.chunk)
+        chunk = self.table.records.get(event.chunk)
         if chunk is None:
             return
-        chunk.state = "failed"
+        if chunk.state != "pending" or chunk.maker is not None:
+            self._fail_copy(chunk, event)
+            return
         chunk.failure = event.failure
-        waiters, chunk.waiters = chunk.waiters, []
-        for task in waiters:
-            if self.tasks[task].state == "waiting":
-                self._end(self.tasks[task], "failed", event.failure, at=event.at)
+        self._to_block.extend((task, chunk.id, event.at) for task in self.table.fail(chunk))
+
+    def _fail_copy(self, chunk: ChunkRecord, event: ev.ChunkFailed) -> None:
+        """Ends the tasks of a worker that need a copy which cannot be read there."""
+        for load in self.loads.of_worker.get(event.worker, ()):
+            for task in list(load.tasks):
+                record = self.tasks[task]
+                if any(need.chunk == chunk.id for need in record.spec.inputs):
+                    self._retract(record)
+                    self._end(record, "failed", event.failure, at=event.at)
+
+    def _on_arrived(self, event: ev.ChunksArrived) -> None:
+        if self.topology.process(event.worker) is None:
+            return
+        for chunk in event.chunks:
+            self.table.arrived(chunk, event.worker)
+
+    def _on_missed(self, event: ev.ChunksMissed) -> None:
+        self._at = event.at
+        for chunk_id in event.chunks:
+            chunk = self.table.records.get(chunk_id)
+            if chunk is None or chunk.state != "held":
+                continue
+            if self.topology.admits(chunk.scope, event.worker):
+                self.table.send_again(chunk_id, event.worker, self.topology)
+            else:
+                self._hand_back_all(chunk, event)
+
+    def _hand_back_all(self, chunk: ChunkRecord, event: ev.ChunksMissed) -> None:
+        """Places anew what waits on a worker for a chunk that may never come there."""
+        for load in self.loads.of_worker.get(event.worker, ()):
+            for task in list(load.tasks):
+                record = self.tasks[task]
+                if any(need.chunk == chunk.id for need in record.spec.inputs):
+                    self._retract(record)
+                    self._turn(record, "waiting")
+                    self._place(record, event.at, forced=True)
 
     def expect(self, chunk: ChunkRecord) -> None:
         """Takes in a chunk that is on its way to the process that will hold it."""
-        self.chunks[chunk.id] = chunk
+        chunk.planned = True
+        self.table.records[chunk.id] = chunk
 
     def _on_handles_added(self, event: ev.HandlesAdded) -> None:
-        for chunk_id in event.chunks:
-            if chunk_id in self.chunks:
-                self.chunks[chunk_id].handles += 1
+        for chunk in self.table.find(event.chunks):
+            chunk.handles += 1
 
     def _on_handles_dropped(self, event: ev.HandlesDropped) -> None:
+        records = self.table.records
         for chunk_id in event.chunks:
-            chunk = self.chunks.get(chunk_id)
+            chunk = records.get(chunk_id)
             if chunk is not None:
                 chunk.handles -= 1
-                self._release_if_unwanted(chunk)
-
-    def _release_if_unwanted(self, chunk: ChunkRecord) -> None:
-        if chunk.handles > 0 or chunk.users > 0 or chunk.state == "pending":
-            return
-        if chunk.state == "held":
-            chunk.state = "released"
-            for worker in chunk.holders:
-                self._commands.append(ev.DropChunks(worker, (chunk.id,)))
-            chunk.holders = []
-        self.chunks.pop(chunk.id, None)
+                if chunk.handles <= 0:
+                    self.table.release_if_unwanted(chunk)
 
     # -- workers ----------------------------------------------------------------
 
     def _on_joined(self, event: ev.WorkerJoined) -> None:
+        self._at = event.at
         self.topology = self.topology.with_process(event.process)
         self._replace_all(event.at)
 
     def _on_left(self, event: ev.WorkerLeft) -> None:
+        self._at = event.at
+        interrupted = {
+            task: self.tasks[task]
+            for load in self.loads.of_worker.get(event.worker, ())
+            for task in load.tasks
+        }
         self.topology = self.topology.without(event.worker)
-        interrupted = [
-            record
-            for record in self.tasks.values()
-            if record.processor is not None
-            and record.processor.worker == event.worker
-            and record.state in ("queued", "running")
-        ]
         self._rebuild_loads()
-        self._lose_chunks(event.worker, event.at)
-        for record in interrupted:
+        lost = {chunk.id: chunk for chunk in self.table.forget_worker(event.worker)}
+        for record in interrupted.values():
+            record.processor = None
+            record.operands = None
+        for record in self._bereft(lost) if lost else ():
+            if record.spec.id not in interrupted and record.state != "running":
+                self._miss_again(record, event.at)
+        for record in interrupted.values():
             self._rerun(record, event)
+        for chunk in lost.values():
+            if chunk.state == "lost" and chunk.handles > 0:
+                self._make_again([chunk], event.at)
         self._replace_all(event.at)
 
-    def _lose_chunks(self, worker: WorkerId, at: float) -> None:
-        for chunk in list(self.chunks.values()):
-            if worker in chunk.holders:
-                chunk.holders.remove(worker)
-                if not chunk.holders:
-                    chunk.state = "lost"
-            elif _was_on_its_way_to(worker, chunk):
-                chunk.state = "lost"
-                self._to_block.extend((task, chunk.id, at) for task in chunk.waiters)
-                chunk.waiters = []
+    def _bereft(self, lost: Mapping[int, ChunkRecord]) -> list[TaskRecord]:
+        """Returns the unfinished tasks that need one of the chunks that are lost."""
+        return [
+            record
+            for record in self.tasks.values()
+            if record.holds_inputs and any(need.chunk in lost for need in record.spec.inputs)
+        ]
+
+    def _miss_again(self, record: TaskRecord, at: float) -> None:
+        """Has a task wait for inputs that were there and are lost."""
+        if record.processor is None:
+            self._wait_again(record, at)
+            return
+        for need in record.spec.inputs:
+            chunk = self.table.records[need.chunk]
+            if chunk.state == "lost" and not self._make_again([chunk], at):
+                self._to_block.append((record.spec.id, need.chunk, at))
+                return
+            if chunk.state == "pending" and record.spec.id not in (chunk.waiters or ()):
+                chunk.waiters = [*(chunk.waiters or ()), record.spec.id]
+                record.missing += 1
+                self._turn(record, "waiting")
 
     def _rerun(self, record: TaskRecord, event: ev.WorkerLeft) -> None:
-        record.processor = None
-        # An engine tells only of long runs that they began: what was sent may have begun.
-        lost = self._lost_input(record)
-        if lost is not None:
-            self._block(record, lost, event.at)
+        if record.state in FINAL_STATES:
             return
-        can_wait = record.deadline is not None and event.at < record.deadline
-        nobody_left = not can_wait and not allowed_mask(self._operands(record), self.topology)
-        if nobody_left or not record.spec.idempotent or record.attempts >= _ATTEMPTS:
-            error = WorkerLostError(
-                f"worker {event.worker} died while it had {record.spec.name} to run"
-                f" (attempt {record.attempts}); it may have begun and is not started again"
-                + (": nobody else may run it" if nobody_left else "")
-            )
-            self._end(record, "failed", error, at=event.at)
+        spec = record.spec
+        # An engine tells only of long runs that they began: whatever had its inputs may have.
+        begun = not record.missing or record.state == "running"
+        if begun and not event.planned:
+            record.deaths += 1
+        self._turn(record, "waiting")
+        if begun and (not spec.idempotent or record.deaths >= _DEATHS):
+            self._end(record, "failed", _may_have_run(record, ""), at=event.at)
             return
-        record.state = "waiting"
+        self._wait_again(record, event.at)
+
+    def _wait_again(self, record: TaskRecord, at: float) -> None:
+        """Has a task wait for its inputs anew, some of which may have been lost."""
+        task = record.spec.id
+        self._turn(record, "waiting")
+        self._unmatched.pop(task, None)
+        record.line = 0
         record.operands = None
-        self._place(record, event.at)
+        if record.holds_inputs:
+            self.table.let_go(record)
+        for chunk in self.table.find(need.chunk for need in record.spec.inputs):
+            if chunk.waiters:
+                chunk.waiters = [waiter for waiter in chunk.waiters if waiter != task]
+        if self._wait_for_inputs(record, at) and not record.unplanned:
+            self._place(record, at, forced=True)
+
+    def _make_again(self, lost: list[ChunkRecord], at: float) -> bool:
+        """Runs again what made a chunk, and what made its inputs as far as they are gone.
+
+        Returns:
+            False if one of them cannot run again.
+        """
+        makers = makers_to_run_again(lost, self, at)
+        if makers is None:
+            return False
+        for record in makers:
+            self._restart(record)
+        for record in makers:
+            if self._wait_for_inputs(record, at) and not record.unplanned:
+                self._to_place.append(record.spec.id)
+        return True
+
+    def _restart(self, record: TaskRecord) -> None:
+        self._turn(record, "waiting")
+        record.processor = None
+        record.operands = None
+        record.started = record.finished = None
+        for output in record.spec.outputs:
+            chunk = self.table.records.get(output)
+            if chunk is not None and chunk.state != "held":
+                chunk.state = "pending"
+                chunk.planned = False
+                chunk.cause = self.out.cause
 
     def _replace_all(self, at: float) -> None:
         """Judges anew every task that has no processor yet: the bits of masks moved."""
         self._rebuild_loads()
-        lined_up = sorted(task for line in self._lines.values() for task in line)
+        lined_up = {
+            task: None
+            for mask, line in self._lines.items()
+            for task in line
+            if _is_lined_up(self.tasks.get(task), mask)
+        }
         self._lines = {}
-        for task in [*lined_up, *self._unmatched]:
+        suspects, self._suspects = self._suspects, {}
+        for worker, task in self.loads.kept().items():
+            if task in suspects:
+                self.loads.reopen(worker)
+        for task in [*suspects, *sorted(lined_up), *self._unmatched]:
             record = self.tasks[task]
-            if record.processor is None and record.state in ("queued", "unmatched"):
-                self._place(record, at)
+            self._turn(record, "waiting")
+            record.line = 0
+            record.operands = None
+            self._place(record, at)
 
     def _rebuild_loads(self) -> None:
-        known = self._loads
-        self._loads_by_mask = {}
-        self._loads = {
-            processor: known.get(processor) or Load(processor, self._durations, self._budget)
-            for processor in self.topology.processors
-        }
-        self._loads_of_worker = {}
-        for load in self._loads.values():
-            self._loads_of_worker.setdefault(load.processor.worker, []).append(load)
+        self._masks.clear()
+        known = self.loads.by_processor
+        kept = self.loads.kept()
+        self.loads = Loads(self.topology, self.durations, self.budget, known)
+        self.loads.keep_again(kept)
 
     # -- control ----------------------------------------------------------------
 
     def _on_cancel(self, event: ev.CancelAsked) -> None:
         record = self.tasks.get(event.task)
-        if record is None or record.state in FINAL_STATES or record.processor is not None:
+        if record is None or record.state in FINAL_STATES:
             return
-        self._unmatched.pop(event.task, None)
+        if record.processor is not None and not record.missing:
+            return
+        self._retract(record)
         error = TaskCancelledError(f"{record.spec.name} was cancelled before it ran")
         self._end(record, "cancelled", error, at=event.at)
 
     def _on_time(self, event: ev.TimePassed) -> None:
+        self._at = event.at
         for task in list(self._unmatched):
             record = self.tasks[task]
             if record.deadline is not None and event.at >= record.deadline:
-                del self._unmatched[task]
-                operands = self._operands(record)
+                operands = self.operands(record)
                 error = refusal(record.spec.name, operands, self.topology)
                 self._end(record, "failed", error, at=event.at)
+        for load in self.loads.some_idle():
+            self._ask_back_for(load)
 
     def next_deadline(self) -> float | None:
         """Returns the time at which a wait for a processor ends, if there is one."""
@@ -762,13 +966,18 @@ class Scheduler:
         return min(deadlines, default=None)
 
 
-def _was_on_its_way_to(worker: WorkerId, chunk: ChunkRecord) -> bool:
-    home = chunk.processor
-    return chunk.state == "pending" and home is not None and home.worker == worker
+def _is_lined_up(record: TaskRecord | None, mask: int) -> bool:
+    """Tells whether an entry of a line is still meant."""
+    return record is not None and record.line == mask
 
 
-def _outcome(operands: Operands, topology: Topology) -> Any:
-    return "conflict" if never_meet(operands, topology) else "unmatched"
+def _may_have_run(record: TaskRecord, why: str) -> WorkerLostError:
+    topology = record.topology
+    where = f"worker {topology.departed[-1]}" if topology and topology.departed else "its worker"
+    return WorkerLostError(
+        f"{where} died while it had {record.spec.name} to run"
+        f" (attempt {record.attempts}); it may have begun and is not started again{why}"
+    )
 
 
 def _lost(record: TaskRecord, chunk_id: int, chunk: ChunkRecord | None) -> ChunkLostError:
@@ -779,6 +988,6 @@ def _lost(record: TaskRecord, chunk_id: int, chunk: ChunkRecord | None) -> Chunk
         )
     home = chunk.processor.describe() if chunk.processor else "its worker"
     return ChunkLostError(
-        f"{record.spec.name} needs chunk {chunk_id}, which is lost: {home} is gone."
-        " Spawn again the task that makes it."
+        f"{record.spec.name} needs chunk {chunk_id}, which is lost: {home} is gone, and it"
+        " cannot be made again. Spawn again the task that makes it."
     )

@@ -590,7 +590,8 @@ def _invalid(operands: tuple[Operand, ...]) -> InvalidScope:
 
 
 def _restore(rows: Any) -> Scope:
-    return from_form(unflatten(rows))
+    form = unflatten(rows)
+    return _ANY if form is True else from_form(form)
 
 
 def _of_literals(literals: Iterable[Literal]) -> Scope:

@@ -23,9 +23,12 @@ import cloudpickle
 
 from scopekit.errors import RemoteError, ScopekitError
 from scopekit.handles import Chunk, HiddenHandleError, Task
+from scopekit.wire.fingerprint import fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from scopekit.wire.messages import PlainArguments
 
 __all__ = (
     "FIRST_INPUT",
@@ -48,6 +51,11 @@ _OWN_FRAMES = tuple(str(_PACKAGE / name) + os.sep for name in ("engine", "wire")
 FIRST_INPUT = b""
 _FILES = (io.TextIOWrapper, io.BufferedReader, io.BufferedWriter, io.BufferedRandom, io.FileIO)
 _CONTAINERS = (list, tuple, dict, set, frozenset)
+_PLAIN = frozenset((type(None), bool, int, float, complex, str, bytes))
+_LONG = frozenset((str, bytes))
+_SHORT = 256
+_FUNCTIONS_KEPT = 1024
+_functions: dict[Any, tuple[bytes, bytes]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +65,14 @@ class Call:
     Attributes:
         digest: names the function's pickle; FIRST_INPUT if the function is a chunk.
         function: the pickle of the function.
-        arguments: the pickle of positional and keyword arguments.
+        arguments: plain positional arguments, as messages carry them, or the pickle of
+            positional and keyword arguments.
         handles: origin and handle of each input, in order.
     """
 
     digest: bytes
     function: bytes
-    arguments: bytes
+    arguments: PlainArguments | bytes
     handles: tuple[tuple[str, Task | Chunk], ...]
 
 
@@ -132,6 +141,11 @@ def pack_call(
     """
     found: list[tuple[str, Task | Chunk]] = []
     names: Sequence[str] = ()
+    if not kwargs and not isinstance(function, (Task, Chunk)):
+        plain = _plain_arguments(function, args)
+        if plain is not None:
+            digest, pickled = _known_function(function, name)
+            return Call(digest, pickled, *plain)
     if isinstance(function, (Task, Chunk)):
         found.append(("function", function))
     else:
@@ -145,9 +159,52 @@ def pack_call(
     arguments = _dump_arguments(plain_args, plain_kwargs, names, name)
     if isinstance(function, (Task, Chunk)):
         return Call(FIRST_INPUT, b"", arguments, tuple(found))
-    function_pickle = _dump_function(function, name)
-    digest = hashlib.blake2b(function_pickle, digest_size=16).digest()
-    return Call(digest, function_pickle, arguments, tuple(found))
+    digest, pickled = _known_function(function, name)
+    return Call(digest, pickled, arguments, tuple(found))
+
+
+def _plain_arguments(
+    function: Any, args: tuple[Any, ...]
+) -> tuple[PlainArguments, tuple[tuple[str, Task | Chunk], ...]] | None:
+    """Takes the handles out of arguments that need no pickle of their own.
+
+    Returns:
+        The arguments with the handles, None if one of them does need a pickle.
+    """
+    places: list[int] = []
+    for place, value in enumerate(args):
+        kind = type(value)
+        if kind is Task or kind is Chunk:
+            places.append(place)
+        elif kind not in _PLAIN or (kind in _LONG and len(value) > _SHORT):
+            return None
+    if not places:
+        return (args, ()), ()
+    values: list[Any] = list(args)
+    names = _parameter_names(function)
+    handles = []
+    for place in places:
+        handles.append((_origin(names, place), values[place]))
+        values[place] = None
+    return (tuple(values), tuple(places)), tuple(handles)
+
+
+def _known_function(function: Any, name: str) -> tuple[bytes, bytes]:
+    """Returns the digest of a function with its pickle."""
+    key = fingerprint(function)
+    if key is None:
+        return _digested(_dump_function(function, name))
+    known = _functions.get(key)
+    if known is None:
+        known = _digested(_dump_function(function, name))
+        while len(_functions) >= _FUNCTIONS_KEPT:
+            _functions.pop(next(iter(_functions)), None)
+        _functions[key] = known
+    return known
+
+
+def _digested(pickled: bytes) -> tuple[bytes, bytes]:
+    return hashlib.blake2b(pickled, digest_size=16).digest(), pickled
 
 
 def _parameter_names(function: Any) -> Sequence[str]:

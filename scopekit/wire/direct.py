@@ -29,12 +29,12 @@ from scopekit.wire.messages import PeerAddress
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from scopekit.graph import WorkerId
+    from scopekit.graph import StoredChunk, WorkerId
     from scopekit.wire.channel import Counts, Word
     from scopekit.wire.frames import Buffer
     from scopekit.wire.peers import KeyPair
 
-__all__ = ("DirectHub", "DirectLine")
+__all__ = ("DirectHub", "DirectLine", "DirectWire")
 
 # On a line of a megabit per second a piece takes a second: heartbeats pass in between.
 _PIECE = 1 << 17
@@ -287,6 +287,26 @@ class DirectHub:
     def close(self) -> None:
         """Closes the socket and ends the threads, within a second."""
         self._post.close()
+
+
+class DirectWire:
+    """Speaks with engines through a hub; asks for chunks by another way.
+
+    Args:
+        hub: carries the orders.
+        ask: asks an engine for chunks, where its own socket cannot be reached.
+    """
+
+    def __init__(
+        self,
+        hub: DirectHub,
+        ask: Callable[[WorkerId, Sequence[int], float | None], list[tuple[StoredChunk, bytes]]],
+    ) -> None:
+        self.send = hub.send
+        self.flush = hub.flush
+        self.functions = hub.functions
+        self.forget = hub.forget
+        self.ask = ask
 
 
 class DirectLine:

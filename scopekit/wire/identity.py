@@ -15,7 +15,14 @@ import sys
 import time
 from typing import Any, Dict, Optional  # noqa: UP035 -- the source also runs on older engines
 
-__all__ = ("NODE_VARIABLE", "card_text", "identity_card", "machine_id", "node_name")
+__all__ = (
+    "NODE_VARIABLE",
+    "card_text",
+    "identity_card",
+    "local_address",
+    "machine_id",
+    "node_name",
+)
 
 NODE_VARIABLE = "SCOPEKIT_NODE"
 
@@ -100,3 +107,13 @@ def _version(distribution: str) -> Optional[str]:  # noqa: UP045
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
         return None
+
+
+def local_address(controller: str) -> str:
+    """Returns the address by which other hosts reach this one, seen from the controller's side."""
+    if controller in ("localhost", "") or controller.startswith("127."):
+        return "127.0.0.1"
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        # Nothing is sent: to connect only asks the routing table.
+        probe.connect((controller, 9))
+        return str(probe.getsockname()[0])

@@ -70,7 +70,6 @@ class AgentConfig:
         report_header: the message header under which reports are published.
         client_key: the public key of the client, allowed to ask for chunks.
         controller: the host of ipyparallel's controller, which engines and client reach.
-        client: where the client takes direct connections, None if all goes over views.
         lease: seconds without an order after which the client counts as gone, None if
             something else sees to that.
         directory: the working directory to share with the client, or None.
@@ -83,7 +82,6 @@ class AgentConfig:
     report_header: Mapping[str, object]
     client_key: bytes
     controller: str
-    client: PeerAddress | None = None
     lease: float | None = None
     directory: str | None = None
     path: tuple[str, ...] = ()
@@ -91,12 +89,7 @@ class AgentConfig:
 
 @dataclass(frozen=True, slots=True)
 class AgentCard:
-    """What an agent answers once it is installed.
-
-    Attributes:
-        address: where it serves its chunks.
-        direct: True if it reached the client's own socket.
-    """
+    """What an agent answers once it is installed."""
 
     worker: WorkerId
     pid: int
@@ -104,7 +97,6 @@ class AgentCard:
     node_name: str
     incarnation: str
     address: PeerAddress | None
-    direct: bool = False
 
 
 # -- orders -------------------------------------------------------------------------

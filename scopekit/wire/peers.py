@@ -21,18 +21,25 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from scopekit.graph import StoredChunk, WorkerId
+    from scopekit.scopes import Scope
 
-__all__ = ("KeyPair", "PeerClient", "PeerServer", "key_pair")
+__all__ = ("KeyPair", "PeerClient", "PeerServer", "Pushed", "key_pair")
 
+_REFUSAL_LENGTH = 2
 _GIVEN = b"\x00"
 _REFUSED = b"\x01"
 _ID = struct.Struct("!Q")
-_LARGEST_REQUEST = 1 << 20
+_PUSHED = _ID.pack(0)
+# Only whom the list names gets as far as to send a message at all.
+_LARGEST_MESSAGE = 1 << 32
+_MOST_QUEUED = 100_000
 _POLL_MILLISECONDS = 200
 _HANDSHAKE_MILLISECONDS = 5000
 _ASK_SECONDS = 60.0
 
 KeyPair = tuple[bytes, bytes]
+Pushed = tuple["StoredChunk", bytes] | tuple[int, "Scope"]
+"""A chunk with its pickle, or the id of one that may not be had, with its scope."""
 
 
 def key_pair() -> KeyPair:
@@ -62,6 +69,7 @@ class PeerServer:
         keys: the key pair of this process.
         interface: the address to bind to, such as ``"127.0.0.1"``.
         give: pickles chunks for a worker, or raises if it may not have them.
+        take: takes what a worker sends without being asked.
     """
 
     def __init__(
@@ -69,11 +77,13 @@ class PeerServer:
         keys: KeyPair,
         interface: str,
         give: Callable[[Sequence[int], WorkerId], list[tuple[StoredChunk, bytes]]],
+        take: Callable[[WorkerId, list[Pushed]], None],
     ) -> None:
         import zmq  # noqa: PLC0415  # loaded with the first session
         from zmq.auth.thread import ThreadAuthenticator  # noqa: PLC0415
 
         self._give = give
+        self._take = take
         self._allowed = _AllowList()
         self._closing = threading.Event()
         # A context of our own: its authenticator must not judge the kernel's sockets.
@@ -85,7 +95,7 @@ class PeerServer:
         self._socket.curve_publickey, self._socket.curve_secretkey = keys
         self._socket.curve_server = True
         self._socket.linger = 0
-        self._socket.maxmsgsize = _LARGEST_REQUEST
+        self._socket.maxmsgsize = _LARGEST_MESSAGE
         self._socket.setsockopt(zmq.HANDSHAKE_IVL, _HANDSHAKE_MILLISECONDS)
         port = self._socket.bind_to_random_port(f"tcp://{interface}")
         self.address = PeerAddress(f"tcp://{interface}:{port}", keys[0])
@@ -108,12 +118,15 @@ class PeerServer:
                 self.refused += 1
 
     def _answer(self, frames: Sequence[Any]) -> None:
-        routing, request, wanted = frames
+        routing, request, wanted = frames[:3]
         key = str(request.get("User-Id")).encode()
         # The list may have lost the key since the connection was let in.
         asker = self._allowed.workers.get(key)
         if asker is None:
             raise ProtocolError("a peer that is not on the list asked for chunks")
+        if request.bytes == _PUSHED:
+            self._take(asker, _read_pushed(wanted.bytes, [frame.bytes for frame in frames[3:]]))
+            return
         chunks = [number for (number,) in _ID.iter_unpack(wanted.bytes)]
         try:
             given = self._give(chunks, asker)
@@ -152,6 +165,8 @@ class PeerClient:
         self._keys = keys
         self._context = zmq.Context()
         self._sockets: dict[str, _Line] = {}
+        self._pushers: dict[str, _Line] = {}
+        self._closed = False
         self._locks: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
         self._requests = itertools.count(1)
@@ -199,6 +214,25 @@ class PeerClient:
             socket.close()
             raise
 
+    def push(self, address: PeerAddress, items: Sequence[Pushed]) -> None:
+        """Sends chunks to a peer that did not ask, without waiting for an answer.
+
+        What is lost on the way is asked for again by whoever waits for it.
+
+        Args:
+            address: where the peer serves.
+            items: the chunks; or ids of those that it may not have, with their scopes.
+        """
+        heads = [item[0] if isinstance(item[1], bytes) else item for item in items]
+        pickles = [item[1] for item in items if isinstance(item[1], bytes)]
+        with self._lock:
+            if self._closed:
+                return
+            line = self._pushers.get(address.endpoint)
+            if line is None:
+                line = self._pushers[address.endpoint] = _Line(self._context, self._keys, address)
+            line.send([_PUSHED, dump_value(heads), *pickles])
+
     def _socket(self, address: PeerAddress) -> _Line:
         if address.endpoint not in self._sockets:
             self._sockets[address.endpoint] = _Line(self._context, self._keys, address)
@@ -206,9 +240,13 @@ class PeerClient:
 
     def close(self) -> None:
         """Closes the sockets."""
-        for line in self._sockets.values():
+        with self._lock:
+            self._closed = True
+            lines = [*self._sockets.values(), *self._pushers.values()]
+            self._sockets.clear()
+            self._pushers.clear()
+        for line in lines:
             line.close()
-        self._sockets.clear()
         self._context.destroy(0)
 
 
@@ -226,6 +264,7 @@ class _Line:
         self._socket.curve_publickey, self._socket.curve_secretkey = keys
         self._socket.curve_serverkey = address.public_key
         self._socket.linger = 0
+        self._socket.sndhwm = _MOST_QUEUED
         self._monitor = self._socket.get_monitor_socket(
             zmq.EVENT_DISCONNECTED | zmq.EVENT_CONNECT_RETRIED | zmq.EVENT_HANDSHAKE_FAILED_AUTH
         )
@@ -263,6 +302,14 @@ class _Line:
         self._socket.disable_monitor()
         self._monitor.close(0)
         self._socket.close(0)
+
+
+def _read_pushed(heads: bytes, pickles: list[bytes]) -> list[Pushed]:
+    rest = iter(pickles)
+    # A description is longer than a refusal, which is an id and a scope.
+    return [
+        (head, next(rest)) if len(head) > _REFUSAL_LENGTH else head for head in load_value(heads)
+    ]
 
 
 def _read_answer(frames: Sequence[bytes]) -> list[tuple[StoredChunk, bytes]]:

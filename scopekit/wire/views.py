@@ -113,6 +113,27 @@ class ViewWire:
             cards.append(card)
         return cards
 
+    def dial(self, workers: Iterable[WorkerId], client: msg.PeerAddress) -> dict[WorkerId, bool]:
+        """Has agents connect to the client's own socket.
+
+        Returns:
+            For each worker, whether it got through.
+        """
+        with self._lock:
+            asked = {
+                worker: self._view(worker).apply_async(
+                    _entry("dial"), self._session, dump_value(client)
+                )
+                for worker in workers
+            }
+        reached: dict[WorkerId, bool] = {}
+        for worker, reply in asked.items():
+            reached[worker] = False
+            # Whatever keeps it from dialling, its view still works.
+            with contextlib.suppress(Exception):
+                reached[worker] = bool(reply.get(_OPEN_SECONDS))
+        return reached
+
     def close(self) -> None:
         """Takes the agents out of engines that live on, within two seconds."""
         asked = []

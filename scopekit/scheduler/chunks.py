@@ -1,0 +1,263 @@
+"""The chunk table: who holds which chunk, who wants it, where it is to be sent."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from scopekit.graph import ChunkRecord
+from scopekit.scheduler import events as ev
+from scopekit.scopes import AnyScope, constrain
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from scopekit.graph import StoredChunk, TaskRecord, WorkerId
+    from scopekit.places import Topology
+    from scopekit.scopes import Scope
+
+__all__ = ("Chunks", "Outbox")
+
+_UNSCOPED = AnyScope()
+
+
+class Outbox:
+    """The commands that follow from the present event.
+
+    Attributes:
+        cause: the number of the event.
+    """
+
+    def __init__(self) -> None:
+        self.cause = 0
+        self.commands: list[ev.Command] = []
+        self._drops: dict[WorkerId, list[int]] = {}
+
+    def begin(self) -> None:
+        """Turns to the next event."""
+        self.cause += 1
+        self.commands = []
+
+    def put(self, command: ev.Command) -> None:
+        """Adds a command."""
+        self.commands.append(command)
+
+    def drop(self, worker: WorkerId, chunk: int) -> None:
+        """Has a worker forget a chunk."""
+        self._drops.setdefault(worker, []).append(chunk)
+
+    def take(self) -> list[ev.Command]:
+        """Returns the commands; those to forget come last, in one for each worker."""
+        if self._drops:
+            drops, self._drops = self._drops, {}
+            for worker, chunks in drops.items():
+                self.commands.append(ev.DropChunks(worker, tuple(chunks), self.cause))
+        return self.commands
+
+
+class Chunks:
+    """Keeps the records of all chunks.
+
+    Args:
+        out: takes the commands.
+    """
+
+    def __init__(self, out: Outbox) -> None:
+        self.records: dict[int, ChunkRecord] = {}
+        self.makers: dict[int, int] = {}
+        self._out = out
+        # Tasks whose results are all gone for good, whom the scheduler need not keep.
+        self.forgotten: deque[int] = deque()
+
+    # -- from pending to held to gone ------------------------------------------------
+
+    def expect_outputs(self, record: TaskRecord) -> None:
+        """Takes in the chunks that a task will make."""
+        spec = record.spec
+        cause = self._out.cause
+        for output in spec.outputs:
+            self.makers[output] = spec.id
+            chunk = ChunkRecord(output, _UNSCOPED, maker=spec.id, handles=1, cause=cause)
+            if spec.result_scope is not None:
+                chunk.declared = spec.result_scope
+            self.records[output] = chunk
+
+    def hold(self, stored: StoredChunk, worker: WorkerId, at: float) -> list[int]:
+        """Takes note that a worker has a chunk that was made or put there.
+
+        Returns:
+            The tasks that waited for it.
+        """
+        chunk = self.records.get(stored.id)
+        if chunk is None:
+            # Let go of before it was made.
+            self._out.drop(worker, stored.id)
+            return []
+        chunk.scope = stored.scope
+        chunk.processor = stored.processor
+        chunk.type = stored.type
+        chunk.nbytes = stored.nbytes
+        chunk.made = at
+        chunk.state = "held"
+        chunk.cause = self._out.cause
+        if worker not in chunk.holders:
+            chunk.holders = (worker, *chunk.holders)
+        waiters = chunk.waiters
+        chunk.waiters = None
+        if not chunk.handles and not chunk.users:
+            self.release_if_unwanted(chunk)
+        return waiters or []
+
+    def arrived(self, chunk_id: int, worker: WorkerId) -> None:
+        """Takes note that a worker has a copy of a chunk."""
+        chunk = self.records.get(chunk_id)
+        if chunk is None or chunk.state not in ("held", "pending"):
+            # Released while the copy was on its way: the copy goes as well.
+            self._out.drop(worker, chunk_id)
+            return
+        if worker in chunk.targets:
+            chunk.targets = tuple(target for target in chunk.targets if target != worker)
+        if worker not in chunk.holders:
+            chunk.holders = (*chunk.holders, worker)
+
+    def narrow(self, chunk_id: int, scope: Scope, topology: Topology) -> None:
+        """Takes note that a chunk is valid in fewer places than was said."""
+        chunk = self.records.get(chunk_id)
+        if chunk is None:
+            return
+        chunk.scope = constrain(chunk.scope, scope)
+        chunk.targets = tuple(w for w in chunk.targets if topology.admits(chunk.scope, w))
+        for worker in [w for w in chunk.holders if not topology.admits(chunk.scope, w)]:
+            chunk.holders = tuple(holder for holder in chunk.holders if holder != worker)
+            self._out.drop(worker, chunk_id)
+
+    def fail(self, chunk: ChunkRecord) -> list[int]:
+        """Takes note that a chunk will never be made.
+
+        Returns:
+            The tasks that waited for it.
+        """
+        chunk.state = "failed"
+        chunk.cause = self._out.cause
+        waiters = chunk.waiters
+        chunk.waiters = None
+        chunk.targets = ()
+        self.release_if_unwanted(chunk)
+        return waiters or []
+
+    def forget_worker(self, worker: WorkerId) -> list[ChunkRecord]:
+        """Takes note that a worker is gone.
+
+        Returns:
+            The chunks that are lost with it: nobody else has them, or they were on their
+            way to be kept there.
+        """
+        lost = []
+        for chunk in self.records.values():
+            if worker in chunk.targets:
+                chunk.targets = tuple(target for target in chunk.targets if target != worker)
+            if worker in chunk.holders:
+                chunk.holders = tuple(holder for holder in chunk.holders if holder != worker)
+                if not chunk.holders and chunk.state == "held":
+                    lost.append(chunk)
+            elif _is_coming_to(worker, chunk):
+                lost.append(chunk)
+        for chunk in lost:
+            chunk.state = "lost"
+            chunk.cause = self._out.cause
+        return lost
+
+    # -- who wants it ------------------------------------------------------------------
+
+    def want(self, record: TaskRecord) -> None:
+        """Counts a task in among those that need their inputs' values."""
+        record.holds_inputs = True
+        for need in record.spec.inputs:
+            self.records[need.chunk].users += 1
+
+    def let_go(self, record: TaskRecord) -> None:
+        """Counts a task out again."""
+        record.holds_inputs = False
+        for need in record.spec.inputs:
+            chunk = self.records[need.chunk]
+            chunk.users -= 1
+            if not chunk.users and not chunk.handles:
+                self.release_if_unwanted(chunk)
+
+    def descend(self, record: TaskRecord) -> None:
+        """Counts a task in among those that may have to run again for a wanted chunk."""
+        for need in record.spec.inputs:
+            self.records[need.chunk].descendants += 1
+
+    def release_if_unwanted(self, chunk: ChunkRecord) -> None:
+        """Lets go of a value that nobody wants; of the record too, unless it is lineage."""
+        if chunk.handles > 0 or chunk.users > 0 or chunk.state == "pending":
+            return
+        if chunk.state == "held":
+            chunk.state = "released"
+            chunk.cause = self._out.cause
+            for worker in chunk.holders:
+                self._out.drop(worker, chunk.id)
+            chunk.holders = ()
+            chunk.targets = ()
+        if chunk.descendants <= 0:
+            self._forget(chunk)
+
+    def _forget(self, chunk: ChunkRecord) -> None:
+        self.records.pop(chunk.id, None)
+        if chunk.maker is not None:
+            self.forgotten.append(chunk.maker)
+
+    def ascend(self, record: TaskRecord) -> None:
+        """Counts a task out that will never run again."""
+        for need in record.spec.inputs:
+            chunk = self.records.get(need.chunk)
+            if chunk is None:
+                continue
+            chunk.descendants -= 1
+            if not chunk.descendants:
+                self.release_if_unwanted(chunk)
+
+    # -- where it is to be ---------------------------------------------------------------
+
+    def deliver(self, chunk: ChunkRecord, to: WorkerId, made_at: WorkerId | None) -> None:
+        """Has a chunk sent to a worker, unless it is or will be made there.
+
+        Args:
+            chunk: the chunk.
+            to: the worker.
+            made_at: the worker that was told to make it, if one was.
+        """
+        if to in chunk.holders or to in chunk.targets:
+            return
+        if chunk.state == "held":
+            source = chunk.holders[0]
+        elif made_at is None or made_at == to:
+            return
+        else:
+            source = made_at
+        chunk.targets = (*chunk.targets, to)
+        self._out.put(ev.SendChunk(chunk.id, source, to, self._out.cause))
+
+    def send_again(self, chunk_id: int, to: WorkerId, topology: Topology) -> None:
+        """Has a chunk sent once more to a worker that has waited for it."""
+        chunk = self.records.get(chunk_id)
+        if chunk is None or chunk.state != "held" or not topology.admits(chunk.scope, to):
+            return
+        others = [worker for worker in chunk.holders if worker != to]
+        if others:
+            self._out.put(ev.SendChunk(chunk_id, others[0], to, self._out.cause))
+
+    def find(self, chunk_ids: Iterable[int]) -> list[ChunkRecord]:
+        """Returns the records of those chunks that are known."""
+        return [self.records[chunk] for chunk in chunk_ids if chunk in self.records]
+
+
+def _is_coming_to(worker: WorkerId, chunk: ChunkRecord) -> bool:
+    home = chunk.processor
+    return (
+        chunk.state == "pending"
+        and chunk.maker is None
+        and home is not None
+        and home.worker == worker
+    )

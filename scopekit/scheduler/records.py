@@ -1,0 +1,146 @@
+"""What the scheduler knows, as far as it can be told."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from scopekit.errors import NoProcessorError
+from scopekit.scheduler.chunks import Chunks, Outbox
+from scopekit.scheduler.load import Durations, Loads
+from scopekit.scheduler.placement import Operands, explain, never_meet
+from scopekit.scopes import AnyScope
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from scopekit.explanation import Explanation
+    from scopekit.graph import ChunkRecord, Input, TaskRecord, WorkerId
+    from scopekit.places import Topology
+    from scopekit.scopes import Scope
+
+__all__ = ("Records",)
+
+_UNSCOPED = AnyScope()
+
+
+class Records:
+    """The records of tasks, chunks and loads, with what can be told of them.
+
+    Args:
+        topology: the processes there are.
+        budget: seconds of work sent ahead to a processor.
+    """
+
+    def __init__(self, topology: Topology, budget: float) -> None:
+        self.topology = topology
+        self.tasks: dict[int, TaskRecord] = {}
+        self.out = Outbox()
+        self.table = Chunks(self.out)
+        self.budget = budget
+        self.durations = Durations()
+        self.loads = Loads(topology, self.durations, budget)
+
+    @property
+    def chunks(self) -> dict[int, ChunkRecord]:
+        """The records of the chunks, by id."""
+        return self.table.records
+
+    # -- scopes of a task ----------------------------------------------------------
+
+    def operands(self, record: TaskRecord) -> Operands:
+        """Returns every scope that bears on a task, with its origin."""
+        if record.operands is not None:
+            return record.operands
+        if not record.spec.inputs:
+            return record.spec.operands
+        return record.spec.operands + tuple(self._input_operands(record, declared=False))
+
+    def declared_operands(self, record: TaskRecord) -> Operands:
+        """Returns the scopes that the program's text gives to a task."""
+        if not record.spec.inputs:
+            return record.spec.operands
+        return record.spec.operands + tuple(self._input_operands(record, declared=True))
+
+    def _input_operands(self, record: TaskRecord, *, declared: bool) -> Iterator[tuple[str, Scope]]:
+        chunks = self.table.records
+        for need in record.spec.inputs:
+            chunk = chunks.get(need.chunk)
+            if chunk is None:
+                continue
+            known = need.handle or not (declared or chunk.state == "pending")
+            scope = chunk.scope if known else chunk.declared
+            if scope is not None and scope is not _UNSCOPED and scope != _UNSCOPED:
+                yield self._origin(need), scope
+
+    def _origin(self, need: Input) -> str:
+        maker = None if need.handle else self.table.makers.get(need.chunk)
+        return need.origin if maker is None else f"{need.origin} (result of {self.name_of(maker)})"
+
+    # -- telling ---------------------------------------------------------------------
+
+    def explain(self, task: int) -> Explanation:
+        """Tells why a task runs where it runs, or why it does not."""
+        record = self.tasks[task]
+        operands = self.operands(record)
+        name = record.spec.name
+        seen = record.topology or self.topology
+        if record.state == "waiting":
+            missing = self.missing_names(record)
+            return explain(name, operands, self.topology, outcome="waiting", waiting_for=missing)
+        if record.state in ("blocked", "cancelled"):
+            origin = () if record.origin is None else (self.name_of(record.origin),)
+            return explain(name, operands, seen, outcome=record.state, waiting_for=origin)
+        if isinstance(record.failure, NoProcessorError) or record.state == "unmatched":
+            return explain(name, operands, seen, outcome="unmatched")
+        if record.processor is None and record.state == "queued":
+            rule = "all that may run it are busy"
+            return explain(name, operands, self.topology, outcome="queued", rule=rule)
+        return explain(
+            name,
+            operands,
+            seen,
+            outcome="placed" if record.processor else outcome(operands, seen),
+            chosen=record.processor,
+            rule=record.rule,
+        )
+
+    def missing_names(self, record: TaskRecord) -> tuple[str, ...]:
+        """Returns the names of the tasks whose results a task waits for."""
+        names: dict[str, None] = {}
+        for need in record.spec.inputs:
+            chunk = self.chunks.get(need.chunk)
+            if chunk is not None and chunk.state == "pending" and chunk.maker in self.tasks:
+                names[self.tasks[chunk.maker].spec.name] = None
+        return tuple(names)
+
+    def counts(self) -> dict[str, int]:
+        """Counts the tasks by state."""
+        counts: dict[str, int] = {}
+        for record in self.tasks.values():
+            counts[record.state] = counts.get(record.state, 0) + 1
+        return counts
+
+    def busy(self) -> dict[WorkerId, int]:
+        """Counts the tasks that each worker was sent and has not finished."""
+        return {
+            worker: sum(len(load.tasks) for load in loads)
+            for worker, loads in self.loads.of_worker.items()
+        }
+
+    def name_of(self, task: int) -> str:
+        """Returns the name of a task, also where its record was folded away."""
+        record = self.tasks.get(task)
+        return f"task {task}" if record is None else record.spec.name
+
+    def maker_of(self, chunk: int) -> int:
+        """Returns the task that makes a chunk, or the chunk itself where no task does."""
+        return self.table.makers.get(chunk, chunk)
+
+    def effective_scope_operands(self, task: int) -> Operands:
+        """Returns every scope that bears on a task, with its origin."""
+        return self.operands(self.tasks[task])
+
+
+def outcome(operands: Sequence[tuple[str, Scope]], topology: Topology) -> Any:
+    """Tells apart scopes that never meet from those that no processor matches now."""
+    return "conflict" if never_meet(operands, topology) else "unmatched"
