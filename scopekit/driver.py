@@ -15,7 +15,6 @@ import sys
 import threading
 import time
 from collections import deque
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from scopekit.engine.lanes import ThreadLane
@@ -50,11 +49,17 @@ _WAITED_FOR = (
     ev.WorkerJoined,
     ev.WorkerLeft,
 )
-_FUNCTIONS_SHARED = 4096
+_SENT_AT_ONCE = 64
 
 
 class Wire(Protocol):
-    """The way to the agents of some processes."""
+    """The way to the agents of some processes.
+
+    Attributes:
+        any_thread: True if any thread may flush it.
+    """
+
+    any_thread: bool
 
     def send(self, worker: WorkerId, order: msg.Order) -> None:
         """Takes an order, to leave at the next flush."""
@@ -103,7 +108,6 @@ class Driver:
         self._thread: threading.Thread | None = None
         self._callbacks = ThreadLane("scopekit-callbacks")
         self._calls: dict[int, tuple[Call, Scope | None]] = {}
-        self._functions: dict[bytes, bytes] = {}
         self._pending: dict[int, list[Task]] = {}
         self._sinks: dict[int, Callable[[str, str], None]] = {}
         self._later: deque[ev.Event] = deque()
@@ -135,7 +139,7 @@ class Driver:
             SchedulingError: the program's text already shows that it cannot be placed.
         """
         self.catch_up()
-        self._calls[spec.id] = (self._with_shared_function(call), result_scope)
+        self._calls[spec.id] = (call, result_scope)
         self._pending[spec.id] = tasks
         if sink is not None:
             self._sinks[spec.id] = sink
@@ -149,16 +153,11 @@ class Driver:
             # A copy: what is raised takes the frames of its callers with it, and the
             # record keeps its own for as long as it is remembered.
             raise copy.copy(refused)
-        if self._unsent or spec.wait_for:
+        if self._unsent >= _SENT_AT_ONCE:
+            self.send_now()
+        elif (self._unsent or spec.wait_for) and not self._wake.is_set():
             # The thread sleeps until the nearest deadline that it knew of.
             self._wake.set()
-
-    def _with_shared_function(self, call: Call) -> Call:
-        """Keeps one copy of a pickle that many waiting tasks have in common."""
-        shared = self._functions.setdefault(call.digest, call.function)
-        while len(self._functions) > _FUNCTIONS_SHARED:
-            self._functions.pop(next(iter(self._functions)), None)
-        return replace(call, function=shared)
 
     def handle(self, event: ev.Event) -> SchedulingError | None:
         """Takes an event in, carries out what follows, settles futures.
@@ -325,7 +324,7 @@ class Driver:
             self._sinks.pop(settle.task, None)
         for task in self._pending.pop(settle.task, ()):
             if settle.state == "done":
-                task.set_result(None)
+                task.mark_done()
             elif settle.state == "cancelled":
                 task.mark_cancelled()
             else:
@@ -393,6 +392,17 @@ class Driver:
         self._unsent = 0
         for wire in list(dict.fromkeys(self.wires.values())):
             wire.flush()
+
+    def send_now(self) -> None:
+        """Sends what has gathered, as far as that can be done in the caller's thread."""
+        if not self._unsent:
+            return
+        self._unsent = 0
+        for wire in list(dict.fromkeys(self.wires.values())):
+            if wire.any_thread:
+                wire.flush()
+            else:
+                self._wake.set()
 
     def _until_deadline(self) -> float:
         with self.lock:

@@ -27,6 +27,10 @@ def gather(
         timeout: seconds to wait at most for all; None waits without a limit.
     """
     until = None if timeout is None else time.monotonic() + timeout
+    if type(x) is list and x and set(map(type, x)) == {Task}:
+        for task in x:
+            task._settled(_left(until))
+        return fetch(x, _left(until))
     found = _settled(x, until)
     values = fetch(found, _left(until)) if found else []
     return _put_in(x, {id(handle): value for handle, value in zip(found, values, strict=True)})

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import pickle
-import weakref
+import threading
 from concurrent.futures import CancelledError, Future
+from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, PENDING
 from contextvars import ContextVar
 from importlib import import_module
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from scopekit.errors import TaskCancelledError
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 __all__ = ("Chunk", "HiddenHandleError", "Home", "Task", "handles_become", "reviver")
 
 _OUTPUT_KEPT = 1_000_000
+_ENDED = (FINISHED, CANCELLED, CANCELLED_AND_NOTIFIED)
+# Held for an instant while a task ends, or while what it is waited for with is made.
+_ending = threading.Lock()
 
 
 class HiddenHandleError(pickle.PicklingError):
@@ -60,15 +65,17 @@ class Chunk:
         nbytes: the size of the value in bytes, as far as it is known.
     """
 
-    __slots__ = ("__weakref__", "_facts", "_finalizer", "_home", "id")
+    __slots__ = ("__weakref__", "_facts", "_home", "id")
 
     def __init__(self, home: Home, chunk_id: int, facts: Mapping[str, Any]) -> None:
         self.id = chunk_id
         self._home = home
         self._facts = dict(facts)
-        self._finalizer = weakref.finalize(self, home.release_chunk, chunk_id)
-        # A session that ends releases everything at once.
-        self._finalizer.atexit = False
+
+    def __del__(self) -> None:
+        # A handle whose making failed has no home; one that outlives all has none left.
+        with contextlib.suppress(Exception):
+            self._home.release_chunk(self.id)
 
     def _fact(self, name: str) -> Any:
         known = self._home.chunk_facts(self.id)
@@ -191,19 +198,55 @@ class Task(Future[Any]):
             task is done; else None.
     """
 
+    stdout = ""
+    stderr = ""
+    outputs: Mapping[str, Task] = MappingProxyType({})
     plain_value: tuple[Any] | None = None
+    # What a future begins with, of which most tasks never change but the state.
+    _state = PENDING
+    _result = None
+    _exception = None
 
     def __init__(self, session: Any, task_id: int, name: str, chunk_id: int) -> None:
-        super().__init__()
+        # Not by way of Future: to make a condition takes longer than all the rest, and
+        # few tasks are ever waited for one by one.
         self.id = task_id
         self.name = name
         self.chunk_id = chunk_id
-        self.stdout = ""
-        self.stderr = ""
-        self.outputs: Mapping[str, Task] = {}
         self._session = session
-        finalizer = weakref.finalize(self, session.release_chunk, chunk_id)
-        finalizer.atexit = False
+
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):  # one whose making failed has no session
+            self._session.release_chunk(self.chunk_id)
+
+    if not TYPE_CHECKING:  # of a future these are attributes
+
+        @property
+        def _condition(self) -> threading.Condition:
+            condition: threading.Condition | None = self.__dict__.get("condition")
+            if condition is None:
+                with _ending:
+                    condition = self.__dict__.setdefault("condition", threading.Condition())
+            return condition
+
+        @property
+        def _waiters(self) -> list[Any]:
+            waiters: list[Any] = self.__dict__.setdefault("waiters", [])
+            return waiters
+
+        @property
+        def _done_callbacks(self) -> list[Any]:
+            callbacks: list[Any] = self.__dict__.setdefault("callbacks", [])
+            return callbacks
+
+    def mark_done(self) -> None:
+        """Tells everybody who waits that the task is done."""
+        with _ending:
+            # Whoever waits has a condition, and makes it under the same lock.
+            if "condition" not in self.__dict__:
+                self._state = FINISHED
+                return
+        self.set_result(None)
 
     # -- the future -------------------------------------------------------------
 
@@ -250,6 +293,9 @@ class Task(Future[Any]):
         Raises:
             TimeoutError: it had not ended in time.
         """
+        if self._state == FINISHED:
+            return self
+        self._session.send_now()
         try:
             super().exception(timeout)
         except CancelledError:
@@ -271,7 +317,14 @@ class Task(Future[Any]):
         super().cancel()
         self.set_running_or_notify_cancel()
 
+    def done(self) -> bool:
+        """Tells whether the task has ended, in whatever way."""
+        return self._state in _ENDED
+
     def _settled(self, timeout: float | None) -> None:
+        if self._state == FINISHED and self._exception is None:
+            return
+        self._session.send_now()
         try:
             super().result(timeout)
         except TaskCancelledError:

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = (
+    "DEFAULT_OPERANDS",
     "NOT_GIVEN",
+    "NO_OPTIONS",
     "Options",
     "block_options",
     "get_options",
@@ -49,6 +51,7 @@ class Options:
         name: what graphs and messages call it.
         wait_for: seconds to wait for a processor that does not exist yet.
         idempotent: False if it may not be started again after its worker died.
+        retries: how often to try again after an error that the function raised.
     """
 
     scope: Any = None
@@ -58,6 +61,7 @@ class Options:
     name: str | None = None
     wait_for: float = 0.0
     idempotent: bool = True
+    retries: int = 0
 
     @classmethod
     def checked(cls, given: dict[str, Any], where: str) -> Options:
@@ -101,6 +105,8 @@ def operands(given: Options) -> tuple[tuple[str, Scope], ...]:
             the perimeter, are added here.
     """
     block = block_options()
+    if given is NO_OPTIONS and block is NO_OPTIONS and _perimeter.get() is None:
+        return DEFAULT_OPERANDS
     found = _compute_operands(given, "") or _compute_operands(block, "with_options ")
     result = [
         (f"{where}result_scope=", options.result_scope)
@@ -136,6 +142,8 @@ def _checked(name: str, value: Any) -> Any:
         raise ScopeError(f"wait_for={value!r} is no number of seconds; give 0 or more")
     if name == "name" and not (value is None or isinstance(value, str)):
         raise ScopeError(f"name={value!r} is no text")
+    if name == "retries" and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+        raise ScopeError(f"retries={value!r} is no number of retries; give 0 or more")
     if name == "idempotent" and not isinstance(value, bool):
         raise ScopeError(f"idempotent={value!r} is neither True nor False")
     return value
@@ -156,12 +164,15 @@ def _known_worker(worker: Any) -> Any:
 
 _block: ContextVar[Options] = ContextVar("scopekit_options")
 _perimeter: ContextVar[Scope | None] = ContextVar("scopekit_perimeter", default=None)
-_NO_OPTIONS = Options()
+NO_OPTIONS = Options()
+"""What a spawn says that has no options, within no block that has any."""
+DEFAULT_OPERANDS = ((DEFAULT, DefaultScope()),)
+"""The scopes of such a spawn: the one object, by which it is known again."""
 
 
 def block_options() -> Options:
     """Returns the options of the blocks around the current code."""
-    return _block.get(_NO_OPTIONS)
+    return _block.get(NO_OPTIONS)
 
 
 @contextlib.contextmanager

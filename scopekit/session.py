@@ -11,6 +11,7 @@ import os
 import threading
 import time
 from importlib import import_module
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from scopekit import looking
@@ -24,7 +25,14 @@ from scopekit.fetching import Fetcher
 from scopekit.gather import gather, gather_chunks, wait_for
 from scopekit.graph import ChunkRecord, Input, StoredChunk, TaskSpec
 from scopekit.handles import Chunk, HiddenHandleError, Task
-from scopekit.options import Options, block_options, operands, perimeter_scope
+from scopekit.options import (
+    DEFAULT_OPERANDS,
+    NO_OPTIONS,
+    Options,
+    block_options,
+    operands,
+    perimeter_scope,
+)
 from scopekit.places import Process, Topology
 from scopekit.roster import NodeNames, Roster
 from scopekit.scheduler import events as ev
@@ -117,7 +125,7 @@ class Session:
         self._wire = wire
         self._link = link
         self._ids = itertools.count(1)
-        self._numbers: dict[str, int] = {}
+        self._numbers: dict[str, Iterator[int]] = {}
         self._closed = False
         self._closing = threading.Lock()
         self._restore_output: Callable[[], None] = lambda: None
@@ -245,6 +253,8 @@ class Session:
             SchedulingError: the task can be placed nowhere.
             ScopekitError: the function or an argument does not pickle.
         """
+        if scope is None and compute_scope is None and result_scope is None:
+            return self.submit(NO_OPTIONS, f, args, kwargs)
         given: dict[str, Any] = {"scope": scope, "compute_scope": compute_scope}
         given["result_scope"] = result_scope
         return self.submit(Options.checked(given, "spawn"), f, args, kwargs)
@@ -280,33 +290,44 @@ class Session:
             cell: the number of the cell that spawns it.
             sink: takes stream name and text of what it prints.
         """
-        self._check_open()
+        if self._closed:
+            self._check_open()
         function = _function_name(f)
-        merged = given.merged_over(block_options())
+        block = block_options()
+        merged = given if block is NO_OPTIONS else given.merged_over(block)
         name = merged.name or self._number(function)
         call = pack_call(f, args, kwargs, name=name)
-        result_scope = None if merged.result_scope is None else self._meant(merged.result_scope)
-        task_id = next(self._ids)
-        chunks = tuple(next(self._ids) for _ in range(1 + len(outputs)))
+        result_scope = merged.result_scope
+        scopes = operands(given)
+        if scopes is not DEFAULT_OPERANDS:
+            scopes = tuple((origin, self._meant(s)) for origin, s in scopes)
+            result_scope = None if result_scope is None else self._meant(result_scope)
+        ids = self._ids
+        task_id = next(ids)
+        chunks = (next(ids),) if not outputs else tuple(next(ids) for _ in range(1 + len(outputs)))
         spec = TaskSpec(
-            id=task_id,
-            name=name,
-            function=function,
-            operands=tuple((origin, self._meant(s)) for origin, s in operands(given)),
-            inputs=self._inputs(call.handles, name),
-            outputs=chunks,
-            result_scope=result_scope,
+            task_id,
+            name,
+            function,
+            scopes,
+            self._inputs(call.handles, name) if call.handles else (),
+            chunks,
+            result_scope,
             # Here no worker can ever join.
-            wait_for=0.0 if self._link is None else merged.wait_for,
-            idempotent=merged.idempotent,
-            cell=cell,
+            0.0 if self._link is None else merged.wait_for,
+            merged.idempotent,
+            merged.retries,
+            cell,
         )
         task = Task(self, task_id, name, chunks[0])
-        task.outputs = {
-            key: Task(self, task_id, key, chunk)
-            for key, chunk in zip(outputs, chunks[1:], strict=True)
-        }
-        self._driver.spawn(spec, call, result_scope, [task, *task.outputs.values()], sink)
+        tasks = [task]
+        if outputs:
+            task.outputs = {
+                key: Task(self, task_id, key, chunk)
+                for key, chunk in zip(outputs, chunks[1:], strict=True)
+            }
+            tasks += task.outputs.values()
+        self._driver.spawn(spec, call, result_scope, tasks, sink)
         return task
 
     def plan(self, f: Any, /, *args: Any, **kwargs: Any) -> Explanation:
@@ -343,9 +364,10 @@ class Session:
         return relocated(scope, current.topology.node_of, self.topology.node_of)
 
     def _number(self, function: str) -> str:
-        with self._driver.lock:
-            number = self._numbers[function] = self._numbers.get(function, 0) + 1
-        return f"{function}-{number}"
+        numbers = self._numbers.get(function)
+        if numbers is None:
+            numbers = self._numbers.setdefault(function, itertools.count(1))
+        return f"{function}-{next(numbers)}"
 
     def _inputs(self, found: tuple[tuple[str, Task | Chunk], ...], name: str) -> tuple[Input, ...]:
         for origin, handle in found:
@@ -540,6 +562,10 @@ class Session:
     def fetch_chunk(self, chunk: Chunk, timeout: float | None) -> Any:
         """Brings the value of a chunk."""
         return self._fetcher.values([chunk.id], timeout)[0]
+
+    def send_now(self) -> None:
+        """Sends off at once what tasks were spawned: somebody waits."""
+        self._driver.send_now()
 
     def fetch_refusal(self, task: Task) -> ScopekitError | None:
         """Returns why a result may not come here, None if it may."""
@@ -771,6 +797,8 @@ def _closed(task: Task) -> TaskCancelledError:
 
 
 def _function_name(f: Any) -> str:
+    if type(f) is FunctionType:
+        return f.__name__ if f.__name__ != "<lambda>" else "lambda"
     if isinstance(f, Task):
         return f.name
     if isinstance(f, Chunk):

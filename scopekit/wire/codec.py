@@ -17,7 +17,7 @@ import threading
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cloudpickle
 
@@ -58,8 +58,7 @@ _FUNCTIONS_KEPT = 1024
 _functions: dict[Any, tuple[bytes, bytes]] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """One call, ready to travel.
 
     Attributes:

@@ -297,6 +297,8 @@ class DirectWire:
         ask: asks an engine for chunks, where its own socket cannot be reached.
     """
 
+    any_thread = True
+
     def __init__(
         self,
         hub: DirectHub,

@@ -28,6 +28,8 @@ class LocalWire:
         agent: the agent.
     """
 
+    any_thread = True
+
     def __init__(self, agent: _Agent) -> None:
         self._agent = agent
         self._known = KnownFunctions()

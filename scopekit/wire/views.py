@@ -51,6 +51,8 @@ class ViewWire:
         on_room: is called when an engine may be sent to again.
     """
 
+    any_thread = False
+
     def __init__(
         self,
         link: ClusterLink,
