@@ -139,6 +139,9 @@ class Driver:
             SchedulingError: the program's text already shows that it cannot be placed.
         """
         self.catch_up()
+        if call.handles:
+            # The call may be kept for long, and would keep what it was given alive.
+            call = call._replace(handles=())
         self._calls[spec.id] = (call, result_scope)
         self._pending[spec.id] = tasks
         if sink is not None:

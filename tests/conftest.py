@@ -12,9 +12,25 @@ from pathlib import Path
 
 import pytest
 
+import scopekit
 from scopekit.wire import reaper
 
 _LIMIT = 5.0
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--wire",
+        choices=["direct", "views"],
+        help="speak with engines that way alone, in every test that does not ask for another",
+    )
+
+
+def pytest_configure(config):
+    wire = config.getoption("--wire")
+    if wire is not None:
+        for opens in (scopekit.start, scopekit.connect):
+            opens.__kwdefaults__["wire"] = wire
 
 
 def pytest_collection_modifyitems(config, items):

@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from collections import deque
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
 from scopekit.engine.context import RunningTask, running_task
@@ -44,28 +44,36 @@ _FLUSH_SECONDS = 0.02
 _GATHER_SECONDS = 0.002
 _ASK_AGAIN_SECONDS = 2.0
 _UNSCOPED = AnyScope()
-# Results of these types go with the word that they are made, as long as they are small.
-_PLAIN = frozenset((type(None), bool, int, float, complex, str, bytes))
-_SMALL = 1024
+# Results of these types go with the word that they are made. Texts do not: what nobody
+# asked for stays where it was made.
+_PLAIN = frozenset((type(None), bool, int, float, complex))
+_MOST_BITS = 1024
 _AWAKE_SECONDS = 1.0
 # Ids of chunks that tasks make by themselves: the worker's number above, a counter below.
 _OWN_IDS = 40
 
 
 class _Function:
-    """A function that is read when it is first called."""
+    """A function that is read when it is first called.
 
-    __slots__ = ("_loaded", "_pickled")
+    A method of an object, or an object that can be called, is read for each call: it would
+    bring what one task changed in it into the next one, as chance puts them on one engine.
+    """
+
+    __slots__ = ("_kept", "_pickled")
 
     def __init__(self, pickled: bytes | None) -> None:
         self._pickled = pickled
-        self._loaded: Any = None
+        self._kept: Any = None
 
     def load(self) -> Any:
-        if self._loaded is None:
-            assert self._pickled is not None
-            self._loaded = load_value(self._pickled)
-        return self._loaded
+        if self._kept is not None:
+            return self._kept
+        assert self._pickled is not None
+        loaded = load_value(self._pickled)
+        if isinstance(loaded, (FunctionType, type, functools.partial)):
+            self._kept = loaded
+        return loaded
 
 
 class _NotHereError(Exception):
@@ -576,6 +584,44 @@ class Agent:
         self.store.drop(dropped)
 
     def chunk_facts(self, chunk_id: int) -> Mapping[str, Any]:
+        """Tells what is known of a chunk here."""
+        return {"state": "held" if chunk_id in self.store else "released"}
+
+    def export_chunk(self, chunk: Chunk) -> tuple[Any, ...]:
+        """Returns what another process needs to make a handle."""
+        # Whoever reads the pickle holds a handle from now on, and says when it is gone.
+        if chunk.id in self._handles:
+            self._lent.add(chunk.id)
+        return (StoredChunk(chunk.id, chunk.scope, chunk.processor, chunk.type, chunk.nbytes),)
+
+    # -- end ----------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Ends the lanes and the publishing thread, and forgets every chunk."""
+        self._closed = True
+        self._wake.set()
+        for lane in self._lanes.values():
+            lane.close()
+        if self._publisher is not None and self._publisher is not threading.current_thread():
+            self._publisher.join(1.0)
+        self.store.clear()
+        self._functions.clear()
+
+    def statistics(self) -> dict[str, int]:
+        """Counts what the agent holds."""
+        return {
+            "pid": os.getpid(),
+            "chunks": len(self.store),
+            "functions": len(self._functions),
+            "running": len(self._running),
+        }
+
+
+def _is_small(value: Any) -> bool:
+    return type(value) is not int or value.bit_length() <= _MOST_BITS
+
+
+def chunk_facts(self, chunk_id: int) -> Mapping[str, Any]:
         """Tells what is known of a chunk here."""
         return {"state": "held" if chunk_id in self.store else "released"}
 

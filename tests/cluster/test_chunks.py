@@ -259,6 +259,15 @@ def heard(session, monkeypatch):
         frames.extend(pickled for _, pickled in given)
         return given
 
+    hub = session._roster._hub
+    if hub is not None:
+        real_take = hub.take
+
+        def take(parts, now):
+            frames.extend(bytes(part.bytes) for part in parts)
+            real_take(parts, now)
+
+        monkeypatch.setattr(hub, "take", take)
     monkeypatch.setattr(link_session, "feed_identities", feed)
     monkeypatch.setattr(session._asker, "_ask", ask)
     return frames

@@ -543,11 +543,6 @@ def test_a_task_that_runs_is_running_like_any_future(session, gate, until, tmp_p
     until(task.running, "running()", 3)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="orders reach an engine through its main thread: while a task runs there, the"
-    " engine's other threads, though idle, get nothing to do",
-)
 def test_a_busy_main_thread_does_not_idle_the_other_threads_of_its_engine(
     session, gate, until, tmp_path
 ):

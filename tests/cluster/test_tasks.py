@@ -12,7 +12,7 @@ import pytest
 
 import scopekit as sk
 from scopekit import ExactScope, ProcessScope, ThreadProc
-from scopekit.wire import views
+from scopekit.wire import messages as msg
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
@@ -187,14 +187,15 @@ def test_a_function_is_sent_to_an_engine_once(session, monkeypatch):
     """Two hundred tasks of a function with a megabyte in its closure."""
     ballast = os.urandom(1 << 20)
     sent = []
-    real = views.dump_value
+    for wire in dict.fromkeys(map(session._driver.wires.get, session.workers)):
+        real = wire.send
 
-    def counted(value):
-        pickled = real(value)
-        sent.append(len(pickled))
-        return pickled
+        def counted(worker, order, real=real):
+            if isinstance(order, msg.Run):
+                sent.append(len(order.function or b""))
+            real(worker, order)
 
-    monkeypatch.setattr(views, "dump_value", counted)
+        monkeypatch.setattr(wire, "send", counted)
 
     def work(x):
         return x + len(ballast)
@@ -206,13 +207,17 @@ def test_a_function_is_sent_to_an_engine_once(session, monkeypatch):
     assert sum(sent) < (len(session.workers) + 1) << 20
 
 
-def test_a_function_is_not_kept_here_for_each_of_its_tasks(session):
+def test_a_function_is_not_kept_here_for_each_of_its_tasks(session, until):
     ballast = os.urandom(1 << 20)
     function = functools.partial(len, ballast)
     tasks = [session.spawn(function) for _ in range(3)]
     session.fetch(tasks, timeout=30)
 
-    assert session._driver._calls == {}
+    pickles = {call.function for call, _ in session._driver._calls.values()}
+    assert len([pickled for pickled in pickles if len(pickled) > 1 << 20]) == 1
+    mine = {task.id for task in tasks}
+    del tasks
+    until(lambda: not mine & session._driver._calls.keys(), "the calls are forgotten")
 
 
 @pytest.mark.parametrize("key", ["f", "self", "name", "timeout", "session", "args", "x", "given"])
@@ -964,7 +969,7 @@ def test_a_task_that_may_not_run_twice_ends_in_a_named_error(
     task = mortal.options(name="once-only", idempotent=False).spawn(hold, str(gate), str(started))
     if at_once:
         # what its engine says from now on comes too late
-        monkeypatch.setattr(mortal._roster._wire, "_on_reports", lambda *_: None)
+        monkeypatch.setattr(mortal._driver, "_read_reports", lambda *_: None)
     until(started.exists, "the task runs")
     if not at_once:
         until(lambda: task.state == "running", "it is known that the task runs")

@@ -9,7 +9,7 @@ import scopekit as sk
 
 @pytest.fixture(scope="module")
 def session():
-    with sk.start(2) as session:
+    with sk.start(2, wire="views") as session:
         # What the probe finds where engines cannot be dialled from here.
         session._fetcher._reachable.update(dict.fromkeys(session.workers, False))
         yield session
@@ -48,7 +48,7 @@ def test_an_engine_says_that_it_does_not_hold_a_chunk(session):
 
 
 def test_a_wait_over_views_has_its_limit(session, until, tmp_path):
-    held = session.spawn(abs, -1, scope=sk.ProcessScope(0)).wait()
+    held = session.spawn(bytes, 3, scope=sk.ProcessScope(0)).wait()
     gate = tmp_path / "gate"
     busy = session.spawn(_wait_for_file, gate, scope=sk.ProcessScope(0))
     # The engine's main thread reads what comes over views, and it is taken.
@@ -57,7 +57,7 @@ def test_a_wait_over_views_has_its_limit(session, until, tmp_path):
         held.result(timeout=0.2)
     gate.touch()
     assert busy.result() is None
-    assert held.result() == 1
+    assert held.result() == bytes(3)
 
 
 def _wait_for_file(path):
