@@ -621,46 +621,6 @@ def _is_small(value: Any) -> bool:
     return type(value) is not int or value.bit_length() <= _MOST_BITS
 
 
-def chunk_facts(self, chunk_id: int) -> Mapping[str, Any]:
-        """Tells what is known of a chunk here."""
-        return {"state": "held" if chunk_id in self.store else "released"}
-
-    def export_chunk(self, chunk: Chunk) -> tuple[Any, ...]:
-        """Returns what another process needs to make a handle."""
-        # Whoever reads the pickle holds a handle from now on, and says when it is gone.
-        if chunk.id in self._handles:
-            self._lent.add(chunk.id)
-        return (StoredChunk(chunk.id, chunk.scope, chunk.processor, chunk.type, chunk.nbytes),)
-
-    # -- end ----------------------------------------------------------------------
-
-    def close(self) -> None:
-        """Ends the lanes and the publishing thread, and forgets every chunk."""
-        self._closed = True
-        self._wake.set()
-        for lane in self._lanes.values():
-            lane.close()
-        if self._publisher is not None and self._publisher is not threading.current_thread():
-            self._publisher.join(1.0)
-        self.store.clear()
-        self._functions.clear()
-
-    def statistics(self) -> dict[str, int]:
-        """Counts what the agent holds."""
-        return {
-            "pid": os.getpid(),
-            "chunks": len(self.store),
-            "functions": len(self._functions),
-            "running": len(self._running),
-        }
-
-
-def _is_small(value: Any) -> bool:
-    if isinstance(value, (str, bytes)):
-        return len(value) <= _SMALL
-    return type(value) is not int or value.bit_length() <= _SMALL
-
-
 def chunk_facts(stored: StoredChunk) -> dict[str, Any]:
     """Returns what a handle shows of a chunk."""
     return {
