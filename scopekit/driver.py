@@ -113,6 +113,7 @@ class Driver:
         self._later: deque[ev.Event] = deque()
         self._waits_for_changes = 0
         self._unsent = 0
+        self._urgent = False
         self._log: deque[ev.Event] = deque(maxlen=_EVENTS_KEPT)
         self._carry_out: dict[type, Callable[[Any], None]] = {
             ev.StartRun: self._start_run,
@@ -156,7 +157,7 @@ class Driver:
             # A copy: what is raised takes the frames of its callers with it, and the
             # record keeps its own for as long as it is remembered.
             raise copy.copy(refused)
-        if self._unsent >= _SENT_AT_ONCE:
+        if self._urgent or self._unsent >= _SENT_AT_ONCE:
             self.send_now()
         elif (self._unsent or spec.wait_for) and not self._wake.is_set():
             # The thread sleeps until the nearest deadline that it knew of.
@@ -168,27 +169,45 @@ class Driver:
         Returns:
             The error of a task that is refused at its spawn.
         """
-        refused: SchedulingError | None = None
-        settled: list[ev.Settle] = []
+        after: list[ev.Settle | msg.Output] = []
         with self.lock:
-            self._log.append(event)
-            for command in self.scheduler.handle(event):
-                kind = type(command)
-                if kind is ev.Settle:
-                    settled.append(cast("ev.Settle", command))
-                elif kind is ev.Refuse:
-                    refused = cast("ev.Refuse", command).error
-                else:
-                    self._carry_out[kind](command)
-            if type(event) is ev.RunStarted:
-                self._mark_running(event.task)
-            if self._waits_for_changes and type(event) in _WAITED_FOR:
-                self.changed.notify_all()
-        for settle in settled:
-            self._settle(settle)
+            refused = self._apply(event, after)
+        self._finish(after)
+        return refused
+
+    def _apply(
+        self, event: ev.Event, after: list[ev.Settle | msg.Output]
+    ) -> SchedulingError | None:
+        """Takes an event in and carries out what follows; called with the lock held.
+
+        Args:
+            event: the event.
+            after: takes what is to be done once the lock is let go.
+        """
+        refused: SchedulingError | None = None
+        self._log.append(event)
+        for command in self.scheduler.handle(event):
+            kind = type(command)
+            if kind is ev.Settle:
+                after.append(cast("ev.Settle", command))
+            elif kind is ev.Refuse:
+                refused = cast("ev.Refuse", command).error
+            else:
+                self._carry_out[kind](command)
+        if type(event) is ev.RunStarted:
+            self._mark_running(event.task)
+        if self._waits_for_changes and type(event) in _WAITED_FOR:
+            self.changed.notify_all()
+        return refused
+
+    def _finish(self, after: Iterable[ev.Settle | msg.Output]) -> None:
+        for word in after:
+            if type(word) is ev.Settle:
+                self._settle(word)
+            else:
+                self._read_output(cast("msg.Output", word))
         while self._later:
             self.handle(self._later.popleft())
-        return refused
 
     def _mark_running(self, task_id: int) -> None:
         for task in self._pending.get(task_id, ()):
@@ -281,6 +300,9 @@ class Driver:
             result_scope,
         )
         self._order(processor.worker, order)
+        if len(self.scheduler.loads.by_processor[processor].tasks) == 1:
+            # Nothing else keeps it busy until more has gathered.
+            self._urgent = True
 
     def _order(self, worker: WorkerId, order: msg.Order) -> None:
         wire = self.wires.get(worker)
@@ -393,6 +415,7 @@ class Driver:
     def flush(self) -> None:
         """Sends what has gathered."""
         self._unsent = 0
+        self._urgent = False
         for wire in list(dict.fromkeys(self.wires.values())):
             wire.flush()
 
@@ -401,6 +424,7 @@ class Driver:
         if not self._unsent:
             return
         self._unsent = 0
+        self._urgent = False
         for wire in list(dict.fromkeys(self.wires.values())):
             if wire.any_thread:
                 wire.flush()
@@ -420,20 +444,21 @@ class Driver:
             self.handle(ev.HandlesDropped(tuple(gone)))
 
     def _read_reports(self, worker: WorkerId, reports: Iterable[msg.Report]) -> None:
-        for report in reports:
-            if type(report) is msg.Finished:
-                self._read_finished(report, worker)
-            elif isinstance(report, msg.Output):
-                self._read_output(report)
-            else:
-                self.handle(_event(report, worker))
-
-    def _read_finished(self, report: msg.Finished, worker: WorkerId) -> None:
-        task, results, started, finished, value = report
-        if value is not None:
-            for handle in self._pending.get(task, ())[:1]:
-                handle.plain_value = value
-        self.handle(ev.RunFinished(task, worker, results, started, finished))
+        after: list[ev.Settle | msg.Output] = []
+        # All of a batch at once: to pass the lock to and fro costs more than the work.
+        with self.lock:
+            for report in reports:
+                if type(report) is msg.Finished:
+                    task, results, started, finished, value = report
+                    if value is not None:
+                        for handle in self._pending.get(task, ())[:1]:
+                            handle.plain_value = value
+                    self._apply(ev.RunFinished(task, worker, results, started, finished), after)
+                elif type(report) is msg.Output:
+                    after.append(report)
+                else:
+                    self._apply(_event(report, worker), after)
+        self._finish(after)
 
     def _read_output(self, report: msg.Output) -> None:
         for task in self._pending.get(report.task, ()):
