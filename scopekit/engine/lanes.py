@@ -82,19 +82,26 @@ class LoopLane:
             self._jobs.clear()
 
     def _pump(self) -> None:
-        until = time.monotonic() + _SLICE
-        while True:
-            with self._lock:
-                if not self._jobs:
-                    self._scheduled = False
-                    return
-                job = self._jobs.popleft()
-            with _no_running_loop():
-                # A copy, so that what a task sets in its context ends with it.
-                contextvars.copy_context().run(job)
-            if time.monotonic() >= until:
-                break
+        with _no_running_loop():
+            self._run_for_a_while()
+        with self._lock:
+            if not self._jobs:
+                self._scheduled = False
+                return
         self._loop.call_soon(self._pump)
+
+    def _run_for_a_while(self) -> None:
+        jobs = self._jobs
+        until = time.monotonic() + _SLICE
+        while jobs:
+            try:
+                job = jobs.popleft()
+            except IndexError:  # closed in this very moment
+                return
+            # A copy, so that what a task sets in its context ends with it.
+            contextvars.copy_context().run(job)
+            if time.monotonic() >= until:
+                return
 
 
 @contextlib.contextmanager
