@@ -56,3 +56,11 @@ def until():
         return value
 
     return wait
+
+
+@pytest.fixture
+def orders_reach_busy_engines(request):
+    """Expect failure over views alone, whose messages an engine reads on its main thread."""
+    if request.config.getoption("--wire") == "views":
+        reason = "over views an engine reads its orders on its main thread, which is busy"
+        request.applymarker(pytest.mark.xfail(strict=False, reason=reason))

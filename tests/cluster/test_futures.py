@@ -544,7 +544,7 @@ def test_a_task_that_runs_is_running_like_any_future(session, gate, until, tmp_p
 
 
 def test_a_busy_main_thread_does_not_idle_the_other_threads_of_its_engine(
-    session, gate, until, tmp_path
+    session, gate, until, tmp_path, orders_reach_busy_engines
 ):
     session.spawn(hold, str(gate), str(tmp_path / "runs"), scope=ExactScope(ThreadProc(3, 0)))
     until((tmp_path / "runs").exists, "the task runs")
@@ -552,7 +552,9 @@ def test_a_busy_main_thread_does_not_idle_the_other_threads_of_its_engine(
     assert session.spawn(add, 1, scope=ExactScope(ThreadProc(3, 1))).result(3) == 2
 
 
-def test_unscoped_tasks_flow_past_a_busy_main_thread(session, gate, until, tmp_path):
+def test_unscoped_tasks_flow_past_a_busy_main_thread(
+    session, gate, until, tmp_path, orders_reach_busy_engines
+):
     session.spawn(hold, str(gate), str(tmp_path / "runs"), scope=ExactScope(ThreadProc(3, 0)))
     until((tmp_path / "runs").exists, "the task runs")
 
