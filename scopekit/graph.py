@@ -115,6 +115,7 @@ class TaskRecord:
         unplanned: of these, how many have no processor yet on which they will be made.
         line: the mask of the line that it stands in, 0 if in none.
         processor: where it was sent, None as long as it was not.
+        ready: when its results are expected, as far as that can be told.
         attempts: how often it was sent.
         failures: how often it failed and was to be tried again.
         deaths: how many processes died that had it to run.
@@ -134,6 +135,7 @@ class TaskRecord:
     allowed = 0
     line = 0
     processor: Processor | None = None
+    ready = 0.0
     rule = ""
     topology: Topology | None = None
     attempts = 0

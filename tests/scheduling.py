@@ -8,6 +8,7 @@ from scopekit.graph import FINAL_STATES, TASK_STATES, Input, StoredChunk, TaskSp
 from scopekit.places import Process, Topology
 from scopekit.scheduler import Scheduler
 from scopekit.scheduler import events as ev
+from scopekit.scheduler.states import CHUNK_MOVES, TASK_MOVES
 from scopekit.scopes import AnyScope, ThreadProc
 
 HOMES = {0: "a", 1: "a", 2: "b", 3: "b"}
@@ -38,6 +39,31 @@ def starts(commands):
     return [command for command in commands if isinstance(command, ev.StartRun)]
 
 
+def sent(commands):
+    """Which task goes to which worker."""
+    return {command.task: command.processor.worker for command in starts(commands)}
+
+
+def sends(commands):
+    """Which chunk goes from where to where."""
+    return [(c.chunk, c.holder, c.to) for c in commands if isinstance(c, ev.SendChunk)]
+
+
+def told(commands):
+    """Which tasks engines are to forget."""
+    return [(c.worker, task) for c in commands if isinstance(c, ev.RetractRuns) for task in c.tasks]
+
+
+def asked_back(commands):
+    return [
+        (c.worker, task) for c in commands if isinstance(c, ev.RunsAskedBack) for task in c.tasks
+    ]
+
+
+def forgotten(commands):
+    return [task for c in commands if isinstance(c, ev.ForgetCalls) for task in c.tasks]
+
+
 def settled(commands):
     return {c.task: c.state for c in commands if isinstance(c, ev.Settle)}
 
@@ -51,18 +77,47 @@ def dropped(commands):
     ]
 
 
+def reach(moves):
+    """Every way from state to state, also through others, which one event may take."""
+    reached = {(state, state) for pair in moves for state in pair} | set(moves)
+    while True:
+        more = {(a, d) for a, b in reached for c, d in moves if b == c} - reached
+        if not more:
+            return reached
+        reached |= more
+
+
+CHUNK_REACH = reach(CHUNK_MOVES)
+
+
+class Checked(Scheduler):
+    """A scheduler that refuses to take a task any way that its table does not have."""
+
+    def _turn(self, record, state):
+        before = record.state
+        assert before == state or (before, state) in TASK_MOVES, (record.spec.name, before, state)
+        super()._turn(record, state)
+
+    def _end(self, record, state, failure=None, **how):
+        assert (record.state, state) in TASK_MOVES, (record.spec.name, record.state, state)
+        super()._end(record, state, failure, **how)
+
+
 class Watched:
     """A scheduler whose records are looked through after every event."""
 
     def __init__(self, topology=None, **options):
-        self.scheduler = Scheduler(cluster() if topology is None else topology, **options)
+        self.scheduler = Checked(cluster() if topology is None else topology, **options)
         self.now = 0.0
         self.final = {}
+        self.chunk_states = {}
+        self.events = 0
         self.check()
 
     # -- events -----------------------------------------------------------------
 
     def handle(self, event):
+        self.events += 1
         commands = self.scheduler.handle(event)
         for command in commands:
             self._check_command(command)
@@ -80,7 +135,7 @@ class Watched:
     def start(self, number):
         return self.handle(ev.RunStarted(number, self.worker_of(number), self.tick()))
 
-    def finish(self, number, *, worker=None, scope=None, took=0.01, replicas=(), nbytes=8):
+    def finish(self, number, *, worker=None, scope=None, took=0.01, nbytes=8):
         worker = self.worker_of(number) if worker is None else worker
         spec = self.scheduler.tasks[number].spec
         results = tuple(
@@ -88,19 +143,29 @@ class Watched:
             for output in spec.outputs
         )
         end = self.tick()
-        return self.handle(ev.RunFinished(number, worker, results, replicas, end - took, end))
+        return self.handle(ev.RunFinished(number, worker, results, end - took, end))
 
     def fail(self, number, failure="boom", *, worker=None):
         worker = self.worker_of(number) if worker is None else worker
         end = self.tick()
         return self.handle(ev.RunFailed(number, worker, failure, end - 0.01, end))
 
+    def arrive(self, worker, *chunks):
+        return self.handle(ev.ChunksArrived(worker, chunks))
+
+    def miss(self, worker, *chunks):
+        return self.handle(ev.ChunksMissed(worker, chunks, self.tick()))
+
+    def hand_back(self, number, chunk=None, scope=None, *, worker=None):
+        worker = self.worker_of(number) if worker is None else worker
+        return self.handle(ev.RunHandedBack(number, worker, chunk, scope, self.tick()))
+
     def store(self, chunk, worker, scope=None, nbytes=8):
         stored = StoredChunk(chunk, scope or AnyScope(), ThreadProc(worker, 0), "int", nbytes)
         return self.handle(ev.ChunkStored(stored, worker, self.tick()))
 
-    def leave(self, worker):
-        return self.handle(ev.WorkerLeft(worker, self.tick()))
+    def leave(self, worker, *, planned=False):
+        return self.handle(ev.WorkerLeft(worker, self.tick(), planned))
 
     def join(self, worker, node, threads=1):
         process = Process.with_threads(worker, node, threads)
@@ -129,26 +194,34 @@ class Watched:
     # -- what always holds --------------------------------------------------------
 
     def _check_command(self, command):
+        assert command.cause == self.events, f"{command} names another event than its cause"
         topology = self.scheduler.topology
+        for place in ("worker", "holder", "to"):
+            worker = getattr(command, place, None)
+            assert worker is None or topology.process(worker), f"{command} to a dead worker"
         if isinstance(command, ev.StartRun):
-            worker = command.processor.worker
-            assert topology.process(worker) is not None, f"{command} to a dead worker"
-            record = self.scheduler.tasks[command.task]
-            for origin, scope in self.scheduler.effective_scope_operands(command.task):
-                assert topology.contains(scope, command.processor), (command, origin, scope)
-            assert [need.chunk for need in record.spec.inputs] == [c for c, _ in command.inputs]
-            for chunk, holder in command.inputs:
-                assert topology.process(holder) is not None, f"{command} fetches from a dead worker"
-                assert holder in self.scheduler.chunks[chunk].holders
-        elif isinstance(command, ev.DropChunks):
-            assert topology.process(command.worker) is not None, f"{command} to a dead worker"
+            self._check_start(command)
+        elif isinstance(command, ev.SendChunk):
+            chunk = self.scheduler.chunks[command.chunk]
+            assert topology.admits(chunk.scope, command.to), f"{command} leaves its scope"
+            assert command.holder != command.to
         elif isinstance(command, ev.Settle):
-            assert command.task not in self.final, f"{command} comes a second time"
+            before = self.final.get(command.task)
+            assert before in (None, "done"), f"{command} comes a second time"
             self.final[command.task] = command.state
             assert command.state in FINAL_STATES
             assert (command.failure is None) == (command.state == "done")
-        else:
+        elif isinstance(command, ev.Refuse):
             self.final[command.task] = "failed"
+
+    def _check_start(self, command):
+        topology = self.scheduler.topology
+        assert topology.process(command.processor.worker), f"{command} to a dead worker"
+        record = self.scheduler.tasks[command.task]
+        if record.state in FINAL_STATES:
+            return  # it came and went within the event
+        for origin, scope in self.scheduler.operands(record):
+            assert topology.contains(scope, command.processor), (command, origin, scope)
 
     def check(self):
         scheduler = self.scheduler
@@ -156,65 +229,93 @@ class Watched:
         self._check_loads(scheduler)
         self._check_chunks(scheduler)
         assert not scheduler._to_block
+        assert not scheduler._to_place
 
     def _check_tasks(self, scheduler):
-        lined_up = Counter()
-        for mask, line in scheduler._lines.items():
-            for number in line:
-                record = scheduler.tasks.get(number)
-                if record is not None and record.state == "queued" and record.processor is None:
-                    assert record.allowed == mask
-                    lined_up[number] += 1
+        lined_up = {
+            number: mask
+            for mask, line in scheduler._lines.items()
+            for number in line
+            if number in scheduler.tasks and scheduler.tasks[number].line == mask
+        }
         for number, record in scheduler.tasks.items():
             assert record.state in TASK_STATES
-            placed = record.processor is not None
-            in_line = record.state == "queued" and not placed
-            assert lined_up[number] == in_line, f"t{number} stands in {lined_up[number]} lines"
+            assert lined_up.get(number, 0) == record.line
+            if record.line:
+                assert record.line == record.allowed
             assert (number in scheduler._unmatched) == (record.state == "unmatched")
-            assert (record.state in FINAL_STATES) == (number in self.final)
-            if number in self.final:
-                assert record.state == self.final[number]
-                assert not record.holds_inputs
-            if record.state in ("waiting", "unmatched"):
-                assert not placed
-            if record.state == "running":
-                assert placed
-            if record.state == "waiting":
-                pending = [
-                    need
-                    for need in record.spec.inputs
-                    if scheduler.chunks[need.chunk].state == "pending"
-                ]
-                assert record.missing == len(pending) > 0
+            if record.state in FINAL_STATES:
+                self._check_ended(number, record)
+            else:
+                self._check_unfinished(scheduler, number, record)
+
+    def _check_ended(self, number, record):
+        assert record.state == self.final[number]
+        assert not record.holds_inputs
+        assert not record.line
+
+    def _check_unfinished(self, scheduler, number, record):
+        assert self.final.get(number) in (None, "done")
+        assert record.holds_inputs or not record.spec.inputs
+        placed = record.processor is not None
+        pending = [
+            need.chunk
+            for need in record.spec.inputs
+            if scheduler.chunks[need.chunk].state == "pending"
+        ]
+        assert record.missing == len(pending), record.spec.name
+        for chunk in pending:
+            assert number in scheduler.chunks[chunk].waiters
+        if record.state == "queued":
+            assert not pending
+        if record.state == "running":
+            assert placed
+        somewhere = placed, bool(record.line), record.state == "unmatched"
+        aside = number in scheduler._suspects, bool(record.unplanned)
+        assert any(somewhere + aside), f"{record.spec.name} is nowhere"
+        assert sum(somewhere) <= 1, f"{record.spec.name} is in several places"
 
     def _check_loads(self, scheduler):
-        assert tuple(scheduler._loads) == scheduler.topology.processors
+        loads = scheduler.loads
+        assert tuple(loads.by_processor) == scheduler.topology.processors
         given = {}
-        for record in scheduler.tasks.values():
-            if record.processor is not None and record.state in ("queued", "running"):
-                given.setdefault(record.processor, Counter())[record.spec.function] += 1
-        for processor, load in scheduler._loads.items():
-            mine = given.pop(processor, Counter())
-            assert load.tasks == mine.total()
-            assert load._by_function == dict(mine)
+        for number, record in scheduler.tasks.items():
+            if record.processor is not None and record.state not in FINAL_STATES:
+                given.setdefault(record.processor, {})[number] = record.spec.function
+        for load in loads.all:
+            mine = given.pop(load.processor, {})
+            assert load.tasks == mine
+            assert load.by_function == dict(Counter(mine.values()))
+            assert bool(loads.idle & load.bit) == (not mine)
         assert given == {}, "tasks run on processors that are gone"
 
     def _check_chunks(self, scheduler):
-        users = Counter(
-            need.chunk
-            for record in scheduler.tasks.values()
-            if record.holds_inputs
-            for need in record.spec.inputs
-        )
+        users, descendants = Counter(), Counter()
+        for record in scheduler.tasks.values():
+            needs = [need.chunk for need in record.spec.inputs]
+            if record.holds_inputs:
+                users.update(needs)
+            if record.holds_lineage:
+                descendants.update(needs)
         assert users.keys() <= scheduler.chunks.keys()
         for number, chunk in scheduler.chunks.items():
+            self._check_chunk(chunk)
             assert chunk.users == users[number]
-            assert chunk.handles >= 0
-            assert len(set(chunk.holders)) == len(chunk.holders)
+            assert chunk.descendants == descendants[number]
+            before = self.chunk_states.get(number, "pending")
+            assert (before, chunk.state) in CHUNK_REACH, (number, before, chunk.state)
+        self.chunk_states = {number: chunk.state for number, chunk in scheduler.chunks.items()}
+
+    def _check_chunk(self, chunk):
+        topology = self.scheduler.topology
+        assert chunk.handles >= 0
+        assert len(set(chunk.holders)) == len(chunk.holders)
+        if chunk.state != "pending":
             assert bool(chunk.holders) == (chunk.state == "held"), chunk
-            for holder in chunk.holders:
-                assert scheduler.topology.process(holder) is not None, f"{holder} is gone"
-            if chunk.state != "pending":
-                assert not chunk.waiters
-            if chunk.state in ("held", "lost"):
-                assert chunk.handles or chunk.users, f"nobody wants {chunk}"
+            assert not chunk.waiters
+        for worker in (*chunk.holders, *chunk.targets):
+            assert topology.process(worker) is not None, f"{worker} is gone"
+        for worker in chunk.holders:
+            assert topology.admits(chunk.scope, worker), f"{chunk.id} is outside its scope"
+        if chunk.state in ("held", "lost"):
+            assert chunk.handles or chunk.users or chunk.descendants, f"nobody wants {chunk}"

@@ -29,14 +29,18 @@ _LOOKED_AT = 8
 
 
 class Durations:
-    """Learns how long the tasks of each function take, in seconds."""
+    """Learns how long the tasks of each function take.
+
+    Attributes:
+        known: the expected duration of each function that ran, in seconds.
+    """
 
     def __init__(self) -> None:
-        self._seconds: dict[str, float] = {}
+        self.known: dict[str, float] = {}
 
     def estimate(self, function: str) -> float:
         """Returns the expected duration of a task, in seconds."""
-        return self._seconds.get(function, _UNKNOWN)
+        return self.known.get(function, _UNKNOWN)
 
     def learn(self, function: str, seconds: float) -> bool:
         """Takes one measured duration into account.
@@ -44,14 +48,14 @@ class Durations:
         Returns:
             True if the function was not known before.
         """
-        known = self._seconds.get(function)
+        known = self.known.get(function)
         seconds = max(seconds, _SHORTEST)
         if known is not None:
-            self._seconds[function] = known + _WEIGHT * (seconds - known)
+            self.known[function] = known + _WEIGHT * (seconds - known)
             return False
-        self._seconds[function] = seconds
-        if len(self._seconds) > _KNOWN_FUNCTIONS:
-            del self._seconds[next(iter(self._seconds))]
+        self.known[function] = seconds
+        if len(self.known) > _KNOWN_FUNCTIONS:
+            del self.known[next(iter(self.known))]
         return True
 
 
@@ -61,8 +65,9 @@ class Load:
 
     Attributes:
         bit: the processor's bit in masks.
-        durations: what is known of the functions, asked anew each time: what was
+        durations: what is known of the functions, asked anew at each change: what was
             sent before the first duration came in weighs by what is known since.
+        seconds: the work still to do, in seconds.
         tasks: the ids of the tasks, in the order in which they were sent, each with the
             name of its function.
     """
@@ -70,22 +75,23 @@ class Load:
     processor: Processor
     bit: int
     durations: Durations
+    seconds: float = 0.0
     tasks: dict[int, str] = field(default_factory=dict)
     by_function: dict[str, int] = field(default_factory=dict)
 
-    @property
-    def seconds(self) -> float:
-        """The work still to do, in seconds."""
-        estimate = self.durations.estimate
+    def weigh(self) -> None:
+        """Sums the work anew by what is known now."""
+        known = self.durations.known
         total = 0.0
         for function, count in self.by_function.items():
-            total += count * estimate(function)
-        return total
+            total += count * known.get(function, _UNKNOWN)
+        self.seconds = total
 
     def add(self, task: int, function: str) -> None:
         """Counts a task in."""
         self.tasks[task] = function
         self.by_function[function] = self.by_function.get(function, 0) + 1
+        self.weigh()
 
     def remove(self, task: int) -> None:
         """Counts a task out."""
@@ -95,6 +101,7 @@ class Load:
             self.by_function[function] = left
         else:
             del self.by_function[function]
+        self.weigh()
 
 
 class Loads:
@@ -140,6 +147,7 @@ class Loads:
         """Judges all processors anew: what was just learnt may have given them room."""
         self.idle = self.room = 0
         for load in self.all:
+            load.weigh()
             self._judge(load)
 
     def _judge(self, load: Load) -> None:

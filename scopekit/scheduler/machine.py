@@ -362,22 +362,40 @@ class Scheduler(Records):
         for worker in homes:
             load = loads.least(record.allowed, worker)
             if load is not None and usable(load):
-                cost = loads.seconds_of(worker) + self._seconds_to_move(record, worker)
+                cost = self._seconds_until(record, worker)
                 if best is None or cost < best_cost:
                     best, best_cost = load, cost
         if best is None:
             return None
         if record.allowed == best.bit:
             return best, "the only processor allowed"
-        here = self._seconds_to_move(record, best.processor.worker)
-        rule = "its inputs are there" if not here else "least to move"
-        if best_cost - here > self.move_latency:
+        if loads.seconds_of(best.processor.worker) > self.move_latency:
             other = loads.pick(record.allowed)
             if other is not None and other.processor.worker not in homes:
                 worker = other.processor.worker
-                if loads.seconds_of(worker) + self._seconds_to_move(record, worker) < best_cost:
+                if self._seconds_until(record, worker) < best_cost:
                     return other, "least loaded"
-        return best, rule
+        to_move = self._seconds_to_move(record, best.processor.worker)
+        return best, "least to move" if to_move else "its inputs are there"
+
+    def _seconds_until(self, record: TaskRecord, worker: WorkerId) -> float:
+        """Estimates when a task could begin on a worker."""
+        begin = self.loads.seconds_of(worker)
+        if record.missing:
+            # No processor is the better for being idle before the inputs are made.
+            begin = max(begin, self._seconds_until_made(record))
+        return begin + self._seconds_to_move(record, worker)
+
+    def _seconds_until_made(self, record: TaskRecord) -> float:
+        latest = 0.0
+        for need in record.spec.inputs:
+            chunk = self.table.records[need.chunk]
+            maker = self.tasks.get(chunk.maker or 0)
+            if chunk.state == "pending" and maker is not None:
+                # One that is overdue takes as long as any of its kind, as far as we know.
+                takes = self.loads.estimate(maker.spec.function)
+                latest = max(latest, maker.ready - self._at, takes)
+        return latest
 
     def _homes(self, record: TaskRecord) -> dict[WorkerId, None]:
         """Returns the workers that have one of a task's inputs, or will make it."""
@@ -422,6 +440,7 @@ class Scheduler(Records):
         record.attempts += 1
         record.asked_back = False
         self.loads.add(load, spec.id, spec.function)
+        record.ready = self._at + load.seconds
         if spec.inputs:
             for need in spec.inputs:
                 chunk = self.table.records[need.chunk]

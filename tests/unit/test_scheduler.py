@@ -1,10 +1,21 @@
 """The scheduler as a list: events in, commands out."""
 
 import sys
-from dataclasses import replace
 
 import pytest
-from scheduling import Watched, cluster, dropped, settled, starts, task
+from scheduling import (
+    Watched,
+    asked_back,
+    cluster,
+    dropped,
+    forgotten,
+    sends,
+    sent,
+    settled,
+    starts,
+    task,
+    told,
+)
 
 from scopekit.errors import (
     ChunkLostError,
@@ -42,7 +53,7 @@ def alone():
 def test_a_task_is_sent_when_it_is_spawned(watched):
     commands = watched.spawn(1, scope=ProcessScope(2))
 
-    assert commands == [ev.StartRun(1, ThreadProc(2, 0), ())]
+    assert commands == [ev.StartRun(1, ThreadProc(2, 0), 1)]
     assert watched.state(1) == "queued"
 
 
@@ -57,7 +68,7 @@ def test_scopes_that_never_meet_are_refused_at_the_spawn(watched):
 
 def test_a_worker_s_node_counts_where_scopes_meet(watched):
     operands = (("scope=", ProcessScope(0)), ("perimeter", NodeScope("b")))
-    (refusal,) = watched.spawn(replace(task(1, wait_for=9), operands=operands))
+    (refusal,) = watched.spawn(task(1, wait_for=9)._replace(operands=operands))
 
     assert isinstance(refusal.error, ScopeConflictError)
     assert "perimeter" in str(refusal.error)
@@ -86,7 +97,9 @@ def test_what_only_the_run_tells_never_raises_at_the_spawn(watched, done):
         watched.finish(1, scope=ProcessScope(0))
     commands = watched.spawn(10, 2, scope=ProcessScope(1))
     if not done:
-        commands = watched.finish(1, scope=ProcessScope(0))
+        assert sent(commands) == {10: 1}  # ahead of its input
+        watched.finish(1, scope=ProcessScope(0))
+        commands = watched.hand_back(10, 2, ProcessScope(0))
 
     assert not [c for c in commands if isinstance(c, ev.Refuse)]
     assert settled(commands)[10] == "failed"
@@ -102,7 +115,7 @@ def test_a_declared_result_scope_counts_at_the_spawn(watched):
 
 def test_a_dependant_of_a_refused_task_is_blocked(watched):
     watched.spawn(1, scope=NodeScope("c"))
-    (settle,) = watched.spawn(10, 2)
+    settle, _ = watched.spawn(10, 2)
 
     assert (settle.state, settle.origin) == ("blocked", 1)
     assert isinstance(settle.failure, NoProcessorError)
@@ -120,19 +133,28 @@ def test_tasks_are_spread_over_the_processors(watched):
 def test_tasks_go_where_their_inputs_are(watched):
     watched.spawn(1, scope=ProcessScope(3))
     watched.finish(1, nbytes=10**9)
-    (start,) = starts(watched.spawn(10, 2))
+    commands = watched.spawn(10, 2)
 
-    assert start.processor == ThreadProc(3, 0)
-    assert start.inputs == ((2, 3),)
+    assert sent(commands) == {10: 3}
+    assert sends(commands) == []
     assert watched.scheduler.tasks[10].rule == "its inputs are there"
 
 
-def test_an_input_from_elsewhere_names_its_holder(watched):
+def test_an_input_from_elsewhere_is_sent_by_its_holder(watched):
     watched.spawn(1, scope=ProcessScope(3))
     watched.finish(1)
-    (start,) = starts(watched.spawn(10, 2, scope=ProcessScope(0)))
 
-    assert start.inputs == ((2, 3),)
+    assert sends(watched.spawn(10, 2, scope=ProcessScope(0))) == [(2, 3, 0)]
+
+
+def test_an_input_is_sent_once_to_a_worker(watched):
+    watched.spawn(1, scope=ProcessScope(3))
+    watched.finish(1)
+    watched.spawn(10, 2, scope=ProcessScope(0))
+    assert sends(watched.spawn(12, 2, scope=ProcessScope(0))) == []
+    watched.arrive(0, 2)
+
+    assert sends(watched.spawn(14, 2, scope=ProcessScope(0))) == []
 
 
 def test_the_scope_of_an_input_leads_the_task(watched):
@@ -208,18 +230,172 @@ def test_a_run_goes_through_its_states(watched):
     commands = watched.finish(1)
 
     assert settled(commands) == {1: "done"}
-    assert watched.chunk(2).holders == [0]
+    assert watched.chunk(2).holders == (0,)
 
 
-def test_a_task_waits_for_all_of_its_inputs(watched):
-    watched.spawn(1)
-    watched.spawn(3)
-    assert watched.spawn(10, 2, 4, 2) == []
+# -- shipping ahead -------------------------------------------------------------
+
+
+def test_a_chain_is_sent_whole_to_where_it_begins(watched):
+    links = [task(number, number - 1) for number in (3, 5, 7)]
+    watched.spawn(1, scope=ProcessScope(2))
+    commands = [c for link in links for c in watched.handle(ev.TaskSpawned(link, watched.now))]
+
+    assert sent(commands) == {3: 2, 5: 2, 7: 2}
+    assert sends(commands) == []
+
+
+def test_a_task_that_can_begin_at_once_elsewhere_does_not_wait_behind_long_ones(watched):
+    watched.spawn(1, scope=ProcessScope(2))
+    watched.finish(1)
+    watched.spawn(3, scope=ProcessScope(2), function="long")
+
+    assert 2 not in sent(watched.spawn(5, 2)).values()
+
+
+def test_tasks_that_follow_on_one_result_are_spread(watched):
+    watched.spawn(1, scope=ProcessScope(2))
+    commands = [command for number in range(3, 19, 2) for command in watched.spawn(number, 2)]
+
+    assert set(sent(commands).values()) == {0, 1, 2, 3}
+
+
+def test_an_input_that_is_not_made_yet_is_to_be_sent_by_whoever_makes_it(watched):
+    watched.spawn(1, scope=ProcessScope(0))
+    commands = watched.spawn(10, 2, scope=ProcessScope(3))
+
+    assert sent(commands) == {10: 3}
+    assert sends(commands) == [(2, 0, 3)]
+
+
+def test_a_task_that_was_sent_ahead_waits_for_all_of_its_inputs(watched):
+    watched.spawn(1, scope=ProcessScope(0))
+    watched.spawn(3, scope=ProcessScope(1))
+    watched.spawn(10, 2, 4, 2)
     assert watched.scheduler.explain(10).waiting_for == ("t1", "t3")
-    assert starts(watched.finish(1)) == []
-    (start,) = starts(watched.finish(3))
+    assert watched.state(10) == "waiting"
+    watched.finish(1)
+    assert watched.state(10) == "waiting"
+    watched.finish(3)
 
-    assert start.inputs == ((2, 0), (4, 1), (2, 0))
+    assert watched.state(10) == "queued"
+
+
+def test_a_task_waits_here_for_inputs_that_have_no_processor_yet(alone):
+    alone.spawn(1)
+    alone.spawn(3)
+    assert sent(alone.spawn(10, 4)) == {}
+
+    assert sent(alone.finish(1)) == {3: 0, 10: 0}
+
+
+def test_a_task_begins_and_ends_before_the_word_of_its_inputs_comes(watched):
+    watched.spawn(1, scope=ProcessScope(0))
+    watched.spawn(10, 2, scope=ProcessScope(3))
+    watched.start(10)
+    assert watched.state(10) == "running"
+    assert settled(watched.finish(10)) == {10: "done"}
+
+    assert settled(watched.finish(1)) == {1: "done"}
+
+
+def test_a_task_that_was_sent_ahead_is_retracted_when_its_input_fails(watched):
+    watched.spawn(1, scope=ProcessScope(0))
+    watched.spawn(10, 2, scope=ProcessScope(3))
+    commands = watched.fail(1)
+
+    assert told(commands) == [(3, 10)]
+    assert settled(commands) == {1: "failed", 10: "blocked"}
+
+
+def test_a_chunk_that_does_not_come_is_sent_again(watched):
+    watched.spawn(1, scope=ProcessScope(0))
+    watched.finish(1)
+    watched.spawn(10, 2, scope=ProcessScope(3))
+
+    assert sends(watched.miss(3, 2)) == [(2, 0, 3)]
+
+
+def test_a_chunk_that_is_not_made_yet_is_not_sent_again(watched):
+    watched.spawn(1, scope=ProcessScope(0))
+    watched.spawn(10, 2, scope=ProcessScope(3))
+
+    assert watched.miss(3, 2) == []
+
+
+def test_tasks_leave_a_worker_that_may_not_have_what_they_wait_for(watched):
+    watched.spawn(1, scope=ProcessScope(0))
+    watched.finish(1)
+    watched.spawn(10, 2, scope=NodeScope("b") | ProcessScope(0))
+    watched.cancel(10)
+    watched.spawn(1001, scope=ProcessScope(0), function="long")
+    watched.spawn(20, 2, scope=NodeScope("b") | ProcessScope(0))
+    assert watched.worker_of(20) in {2, 3}
+    away = watched.worker_of(20)
+    watched.handle(ev.ChunkPinned(2, ProcessScope(0)))
+    commands = watched.miss(away, 2)
+
+    assert told(commands) == [(away, 20)]
+    assert sent(commands) == {20: 0}
+
+
+# -- taking back ----------------------------------------------------------------
+
+
+def test_an_idle_processor_has_a_loaded_one_asked_for_what_has_not_begun():
+    watched = Watched(cluster({0: "a"}))
+    watched.spawn(1, function="learnt")
+    watched.finish(1, took=0.01)
+    for number in range(3, 13, 2):
+        watched.spawn(number, function="learnt")
+    commands = watched.join(1, "a") + watched.handle(ev.TimePassed(watched.tick()))
+
+    assert asked_back(commands) == [(0, 11), (0, 9)]
+
+
+def test_what_is_given_back_goes_to_the_idle_processor():
+    watched = Watched(cluster({0: "a"}))
+    watched.spawn(1, function="learnt")
+    watched.finish(1, took=0.01)
+    for number in range(3, 13, 2):
+        watched.spawn(number, function="learnt")
+    watched.join(1, "a")
+    watched.handle(ev.TimePassed(watched.tick()))
+
+    assert sent(watched.hand_back(11)) == {11: 1}
+
+
+def test_no_task_is_asked_back_for_a_processor_outside_its_scope():
+    watched = Watched(cluster({0: "a"}))
+    watched.spawn(1, function="learnt")
+    watched.finish(1, took=0.01)
+    for number in range(3, 13, 2):
+        watched.spawn(number, function="learnt", scope=ProcessScope(0))
+    watched.join(1, "a")
+
+    assert asked_back(watched.handle(ev.TimePassed(watched.tick()))) == []
+
+
+# -- trying again ---------------------------------------------------------------
+
+
+def test_a_task_is_tried_again_as_often_as_was_said(watched):
+    watched.spawn(1, retries=2)
+    for _ in range(2):
+        assert len(starts(watched.fail(1))) == 1
+    commands = watched.fail(1)
+
+    assert settled(commands) == {1: "failed"}
+    assert watched.scheduler.tasks[1].failures == 2
+
+
+def test_what_waits_for_a_task_goes_on_once_it_came_right(watched):
+    watched.spawn(1, retries=1)
+    watched.spawn(10, 2)
+    assert settled(watched.fail(1)) == {}
+
+    assert settled(watched.finish(1)) == {1: "done"}
+    assert watched.state(10) == "queued"
 
 
 def test_an_error_settles_the_task_and_blocks_its_dependants(watched):
@@ -229,8 +405,9 @@ def test_an_error_settles_the_task_and_blocks_its_dependants(watched):
     commands = watched.fail(1, "boom")
 
     assert settled(commands) == {1: "failed", 10: "blocked", 20: "blocked"}
-    assert {c.task: c.origin for c in commands} == {1: None, 10: 1, 20: 1}
-    assert {c.failure for c in commands} == {"boom"}
+    ends = [command for command in commands if isinstance(command, ev.Settle)]
+    assert {c.task: c.origin for c in ends} == {1: None, 10: 1, 20: 1}
+    assert {c.failure for c in ends} == {"boom"}
 
 
 def test_a_chain_of_thousands_is_blocked_without_recursion(watched):
@@ -245,7 +422,7 @@ def test_a_chain_of_thousands_is_blocked_without_recursion(watched):
 
     assert len(settled(commands)) == count
     assert watched.states() == {"failed": 1, "blocked": count - 1}
-    assert {command.origin for command in commands} == {None, 1}
+    assert {c.origin for c in commands if isinstance(c, ev.Settle)} == {None, 1}
 
 
 def test_a_chain_of_thousands_that_cannot_be_placed_ends_without_recursion(watched):
@@ -254,17 +431,18 @@ def test_a_chain_of_thousands_that_cannot_be_placed_ends_without_recursion(watch
     watched.spawn(3, 2, scope=ProcessScope(1))
     for number in range(5, 10_000, 2):
         watched.spawn(number, number - 1)
+    watched.finish(1, scope=ProcessScope(0))
     watched.check = check
-    commands = watched.finish(1, scope=ProcessScope(0))
+    commands = watched.hand_back(3, 2, ProcessScope(0))
 
     assert watched.states() == {"done": 1, "failed": 1, "blocked": 4_998}
-    assert len(settled(commands)) == 5_000
+    assert len(settled(commands)) == 4_999
 
 
 def test_reports_of_others_than_the_one_that_runs_it_are_ignored(watched):
     watched.spawn(1, scope=ProcessScope(0))
 
-    assert watched.finish(1, worker=1) == []
+    assert dropped(watched.finish(1, worker=1)) == [(1, 2)]
     assert watched.fail(1, worker=2) == []
     assert watched.handle(ev.RunStarted(1, 3, 9.0)) == []
     assert watched.state(1) == "queued"
@@ -298,21 +476,15 @@ def test_a_chunk_that_a_dead_worker_reports_is_not_held(watched):
 # -- handing back ---------------------------------------------------------------
 
 
-def hand_back(watched, number, chunk, scope):
-    worker = watched.worker_of(number)
-    return watched.handle(ev.RunHandedBack(number, worker, chunk, scope, watched.tick()))
-
-
 def test_a_task_that_is_handed_back_goes_where_its_input_is_valid(watched):
     watched.spawn(1, scope=ProcessScope(0))
     watched.finish(1)
     watched.spawn(3, scope=ProcessScope(0), function="long")
     watched.spawn(10, 2, scope=NodeScope("a"))
     assert watched.worker_of(10) == 1
-    assert hand_back(watched, 10, 2, ProcessScope(0)) == []
-    commands = watched.finish(3)
+    commands = watched.hand_back(10, 2, ProcessScope(0))
 
-    assert [(s.task, s.processor.worker) for s in starts(commands)] == [(10, 0)]
+    assert sent(commands) == {10: 0}
     assert watched.chunk(2).scope == ProcessScope(0)
 
 
@@ -320,7 +492,7 @@ def test_a_task_that_is_handed_back_and_fits_nowhere_fails(watched):
     watched.spawn(1, scope=ProcessScope(0))
     watched.finish(1)
     watched.spawn(10, 2, scope=ProcessScope(1))
-    commands = hand_back(watched, 10, 2, ProcessScope(0))
+    commands = watched.hand_back(10, 2, ProcessScope(0))
 
     assert settled(commands) == {10: "failed"}
     assert isinstance(watched.scheduler.tasks[10].failure, ScopeConflictError)
@@ -377,8 +549,9 @@ def test_all_copies_of_a_chunk_are_released(watched):
     watched.spawn(1, scope=ProcessScope(0))
     watched.finish(1)
     watched.spawn(10, 2, scope=ProcessScope(1))
-    watched.finish(10, replicas=(2,))
-    assert watched.chunk(2).holders == [0, 1]
+    watched.arrive(1, 2)
+    watched.finish(10)
+    assert watched.chunk(2).holders == (0, 1)
 
     assert dropped(watched.drop(2)) == [(0, 2), (1, 2)]
 
@@ -386,10 +559,9 @@ def test_all_copies_of_a_chunk_are_released(watched):
 def test_a_copy_of_what_was_released_meanwhile_goes_as_well(watched):
     watched.spawn(1, scope=ProcessScope(0))
     watched.finish(1)
-    watched.spawn(10, scope=ProcessScope(1))
     watched.drop(2)
 
-    assert dropped(watched.finish(10, replicas=(2,))) == [(1, 2)]
+    assert dropped(watched.arrive(1, 2)) == [(1, 2)]
 
 
 def test_handles_are_counted(watched):
@@ -405,7 +577,7 @@ def test_a_task_that_needs_a_released_chunk_says_so(watched):
     watched.spawn(1)
     watched.finish(1)
     watched.drop(2)
-    (settle,) = watched.spawn(10, 2)
+    settle, _ = watched.spawn(10, 2)
 
     assert settle.state == "failed"
     assert isinstance(settle.failure, ChunkLostError)
@@ -420,30 +592,33 @@ def test_the_record_of_a_result_that_nobody_wants_is_dropped_when_its_task_fails
     assert watched.chunk(2) is None
 
 
-def test_a_chunk_that_arrives_starts_what_waits_for_it(watched):
-    watched.scheduler.expect(ChunkRecord(50, ProcessScope(2), handles=1))
+def test_what_needs_a_chunk_is_sent_to_where_the_chunk_is_put(watched):
+    home = ThreadProc(2, 0)
+    watched.scheduler.expect(ChunkRecord(50, ProcessScope(2), handles=1, processor=home))
     watched.spawn(1, Input("argument 'x'", 50, handle=True))
-    (start,) = starts(watched.store(50, 2, ProcessScope(2)))
 
-    assert start == ev.StartRun(1, ThreadProc(2, 0), ((50, 2),))
+    assert watched.worker_of(1) == 2
+    assert watched.state(1) == "waiting"
+    watched.store(50, 2, ProcessScope(2))
+    assert watched.state(1) == "queued"
 
 
 def test_a_chunk_that_could_not_be_put_fails_what_waits_for_it(watched):
     watched.scheduler.expect(ChunkRecord(50, AnyScope(), handles=1))
     watched.spawn(1, 50, 50)
     watched.spawn(10, 2)
-    commands = watched.handle(ev.ChunkFailed(50, "no room", watched.tick()))
+    commands = watched.handle(ev.ChunkFailed(50, 0, "no room", watched.tick()))
 
     assert settled(commands) == {1: "failed", 10: "blocked"}
-    assert watched.handle(ev.ChunkFailed(999, "no room", watched.tick())) == []
+    assert watched.handle(ev.ChunkFailed(999, 0, "no room", watched.tick())) == []
 
 
 def test_several_results_are_held_one_by_one(watched):
     watched.spawn(1, outputs=(2, 3))
-    watched.spawn(10, 3)
-    (start,) = starts(watched.finish(1))
+    watched.spawn(10, 3, scope=ProcessScope(1))
+    watched.finish(1)
 
-    assert start.inputs == ((3, 0),)
+    assert watched.chunk(3).targets == (1,)
     assert dropped(watched.drop(2)) == [(0, 2)]
 
 
@@ -461,7 +636,7 @@ def test_a_task_sent_to_a_worker_that_leaves_goes_elsewhere(watched):
 def test_a_running_task_that_may_not_run_twice_is_lost_with_its_worker(watched):
     watched.spawn(1, idempotent=False)
     watched.start(1)
-    (settle,) = watched.leave(0)
+    settle, *_ = watched.leave(0)
 
     assert settle.state == "failed"
     assert isinstance(settle.failure, WorkerLostError)
@@ -479,35 +654,129 @@ def test_a_task_that_kills_its_workers_is_given_up(watched):
         watched.start(1)
         assert len(starts(watched.leave(worker))) == 1
     watched.start(1)
-    (settle,) = watched.leave(2)
+    settle, *_ = watched.leave(2)
 
     assert isinstance(settle.failure, WorkerLostError)
     assert "attempt 3" in str(settle.failure)
 
 
-def test_what_only_the_lost_worker_held_is_lost(watched):
+def test_what_is_stopped_on_purpose_is_not_suspected(watched):
+    watched.spawn(1)
+    watched.start(1)
+    commands = watched.leave(0, planned=True)
+
+    assert len(starts(commands)) == 1
+    assert watched.scheduler.tasks[1].deaths == 0
+
+
+def test_what_may_have_killed_its_process_runs_alone(watched):
+    watched.spawn(1)
+    watched.leave(0)
+    kept = watched.worker_of(1)
+    commands = [command for number in range(3, 23, 2) for command in watched.spawn(number)]
+
+    assert kept not in sent(commands).values()
+    watched.finish(1)
+    assert sent(watched.spawn(101, scope=ProcessScope(kept))) == {101: kept}
+
+
+def test_suspects_run_one_at_a_time_in_a_process():
+    watched = Watched(cluster({0: "a", 1: "a"}))
+    watched.spawn(1, function="learnt", scope=ProcessScope(0))
+    watched.finish(1, took=1e-4)
+    for number in (3, 5, 7):
+        watched.spawn(number, function="learnt", scope=ProcessScope(0) | ProcessScope(1))
+    here = [n for n in (3, 5, 7) if watched.worker_of(n) == 0]
+    began = starts(watched.leave(0))
+
+    assert [start.task for start in began if start.task in here] == here[:1]
+    assert [s.task for s in starts(watched.finish(here[0]))] == here[1:2]
+
+
+# -- lost chunks ----------------------------------------------------------------
+
+
+def test_what_is_lost_is_made_again_while_someone_wants_it(watched):
+    watched.spawn(1)
+    watched.finish(1)
+    commands = watched.leave(0)
+
+    assert [start.task for start in starts(commands)] == [1]
+    watched.finish(1)
+    assert watched.chunk(2).state == "held"
+
+
+def test_what_is_lost_and_cannot_be_made_again_is_lost(watched):
     watched.spawn(1, scope=ProcessScope(0))
     watched.finish(1)
     watched.leave(0)
-    (settle,) = watched.spawn(10, 2)
+    settle, _ = watched.spawn(10, 2)
 
     assert watched.chunk(2).state == "lost"
     assert isinstance(settle.failure, ChunkLostError)
     assert "is gone" in str(settle.failure)
 
 
+def test_what_may_run_only_once_is_not_run_for_a_chunk_that_is_lost(watched):
+    watched.spawn(1, idempotent=False)
+    watched.finish(1)
+
+    assert starts(watched.leave(0)) == []
+    assert watched.chunk(2).state == "lost"
+
+
+def test_a_chunk_is_made_again_with_what_it_was_made_of(watched):
+    watched.spawn(1, scope=NodeScope("a"))
+    watched.finish(1)
+    watched.spawn(3, 2)
+    watched.finish(3)
+    watched.spawn(5, 4)
+    watched.finish(5)
+    watched.drop(2, 4)
+    assert watched.chunk(2).state == "released"
+    commands = watched.leave(0)
+
+    assert sorted(start.task for start in starts(commands)) == [1, 3, 5]
+    for number in (1, 3, 5):
+        watched.finish(number)
+    assert watched.chunk(6).state == "held"
+    assert watched.chunk(2).state == "released"
+
+
+def test_no_more_is_run_again_than_is_lost(watched):
+    watched.spawn(1, scope=ProcessScope(0))
+    watched.finish(1)
+    watched.spawn(3, 2, scope=NodeScope("b"))
+    watched.arrive(2, 2)
+    watched.finish(3)
+    commands = watched.leave(2)
+
+    assert sent(commands) == {3: 3}
+    assert sends(commands) == [(2, 0, 3)]
+
+
+def test_calls_are_kept_for_as_long_as_a_wanted_chunk_depends_on_them(watched):
+    watched.spawn(1)
+    watched.finish(1)
+    watched.spawn(3, 2)
+    assert forgotten(watched.finish(3)) == []
+    assert forgotten(watched.drop(2)) == []
+
+    assert sorted(forgotten(watched.drop(4))) == [1, 3]
+
+
 def test_a_copy_survives_the_worker_that_made_it(watched):
     watched.spawn(1, scope=ProcessScope(0))
     watched.finish(1)
     watched.spawn(10, 2, scope=ProcessScope(1))
-    watched.finish(10, replicas=(2,))
+    watched.arrive(1, 2)
+    watched.finish(10)
     watched.leave(0)
-    (start,) = starts(watched.spawn(20, 2))
 
-    assert start.inputs == ((2, 1),)
+    assert sends(watched.spawn(20, 2, scope=ProcessScope(3))) == [(2, 1, 3)]
 
 
-def test_a_sent_task_whose_input_is_lost_with_its_worker_fails(watched):
+def test_a_sent_task_whose_input_cannot_be_made_again_fails(watched):
     watched.spawn(1, scope=ProcessScope(0))
     watched.finish(1)
     watched.spawn(10, 2, scope=ProcessScope(0))
@@ -515,9 +784,6 @@ def test_a_sent_task_whose_input_is_lost_with_its_worker_fails(watched):
 
     assert settled(commands) == {10: "failed"}
     assert isinstance(watched.scheduler.tasks[10].failure, ChunkLostError)
-
-
-LOST = "a task that was not sent yet looks for the holders of an input that is lost"
 
 
 def test_a_waiting_task_whose_other_input_is_lost_fails(watched):
@@ -530,15 +796,17 @@ def test_a_waiting_task_whose_other_input_is_lost_fails(watched):
     assert settled(commands)[10] == "failed"
 
 
-def test_a_queued_task_whose_input_is_lost_fails():
-    watched = Watched(cluster({0: "a", 1: "a"}))
-    watched.spawn(1, scope=ProcessScope(0))
+def test_a_task_that_was_sent_waits_for_what_is_made_again(watched):
+    watched.spawn(1)
     watched.finish(1)
     watched.spawn(3, scope=ProcessScope(1), function="slow")
     watched.spawn(10, 2, scope=ProcessScope(1))
-    commands = watched.leave(0) + watched.finish(3)
+    commands = watched.leave(0)
 
-    assert settled(commands)[10] == "failed"
+    assert list(sent(commands)) == [1]
+    assert watched.state(10) == "waiting"
+    watched.finish(1)
+    assert watched.state(10) == "queued"
 
 
 def test_an_unmatched_task_whose_input_is_lost_fails(watched):
@@ -568,9 +836,8 @@ def test_an_unknown_worker_leaves_without_harm(watched):
 def test_a_worker_that_joins_takes_what_is_queued(alone):
     alone.spawn(1)
     alone.spawn(3)
-    (start,) = starts(alone.join(1, "a"))
 
-    assert (start.task, start.processor) == (3, ThreadProc(1, 0))
+    assert sent(alone.join(1, "a")) == {3: 1}
 
 
 def test_the_last_worker_s_end_leaves_waiting_tasks_to_their_deadline(alone):
@@ -756,7 +1023,7 @@ def test_a_task_that_comes_back_from_where_its_input_is_valid_does_not_go_round(
     watched.spawn(1, scope=ProcessScope(0))
     watched.finish(1)
     watched.spawn(10, 2, scope=ProcessScope(1))
-    commands = hand_back(watched, 10, 2, NodeScope("a"))
+    commands = watched.hand_back(10, 2, NodeScope("a"))
 
     assert settled(commands) == {10: "failed"}
     assert starts(commands) == []
