@@ -32,6 +32,7 @@ class Outbox:
         self.cause = 0
         self.commands: list[ev.Command] = []
         self._drops: dict[WorkerId, list[int]] = {}
+        self._calls: list[int] = []
 
     def begin(self) -> None:
         """Turns to the next event."""
@@ -42,12 +43,24 @@ class Outbox:
         """Adds a command."""
         self.commands.append(command)
 
+    def only(self, command: ev.Command) -> None:
+        """Answers with one command alone."""
+        self.commands = [command]
+        self._calls = []
+
     def drop(self, worker: WorkerId, chunk: int) -> None:
         """Has a worker forget a chunk."""
         self._drops.setdefault(worker, []).append(chunk)
 
+    def forget_call(self, task: int) -> None:
+        """Has the call of a task forgotten."""
+        self._calls.append(task)
+
     def take(self) -> list[ev.Command]:
         """Returns the commands; those to forget come last, in one for each worker."""
+        if self._calls:
+            self.commands.append(ev.ForgetCalls(tuple(self._calls), self.cause))
+            self._calls = []
         if self._drops:
             drops, self._drops = self._drops, {}
             for worker, chunks in drops.items():

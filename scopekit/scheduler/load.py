@@ -230,10 +230,11 @@ class Loads:
 
     def least(self, mask: int, worker: WorkerId) -> Load | None:
         """Returns the least loaded of a worker's processors that lie in a mask."""
-        loads = [load for load in self.of_worker.get(worker, ()) if load.bit & mask]
-        if len(loads) < 2:  # noqa: PLR2004  # with one there is nothing to compare
-            return loads[0] if loads else None
-        return min(loads, key=lambda load: load.seconds)
+        best: Load | None = None
+        for load in self.of_worker.get(worker, ()):
+            if load.bit & mask and (best is None or load.seconds < best.seconds):
+                best = load
+        return best
 
     def seconds_of(self, worker: WorkerId) -> float:
         """Sums the work of all processors of a worker.
@@ -241,7 +242,10 @@ class Loads:
         The threads of a process share its interpreter: an idle thread of a busy process
         is not as good as an idle process.
         """
-        return sum(load.seconds for load in self.of_worker.get(worker, ()))
+        loads = self.of_worker.get(worker, ())
+        if len(loads) == 1:
+            return loads[0].seconds
+        return sum(load.seconds for load in loads)
 
     def busiest(self, mask: int, seconds: float) -> Load | None:
         """Returns a processor of a mask with several tasks and much work, None if none has."""

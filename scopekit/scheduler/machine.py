@@ -173,7 +173,7 @@ class Scheduler(Records):
         if error is not None:
             record.topology = self.topology
             self._end(record, "failed", error, at=at)
-            self.out.commands = [ev.Refuse(spec.id, error, self.out.cause)]
+            self.out.only(ev.Refuse(spec.id, error, self.out.cause))
             return
         if spec.wait_for:
             record.deadline = at + spec.wait_for
@@ -352,64 +352,63 @@ class Scheduler(Records):
         Returns:
             None if the task is better off, or as well, wherever there is room.
         """
-        homes = self._homes(record)
-        if not homes:
-            return None
+        homes, to_move, ready = self._homes(record)
         best: Load | None = None
         best_cost = 0.0
         loads = self.loads
         usable = loads.may_wait_at if record.missing or forced else loads.has_room
-        for worker in homes:
+        for worker, saved in homes.items():
             load = loads.least(record.allowed, worker)
             if load is not None and usable(load):
-                cost = self._seconds_until(record, worker)
+                cost = max(loads.seconds_of(worker), ready) + to_move - saved
                 if best is None or cost < best_cost:
                     best, best_cost = load, cost
         if best is None:
             return None
         if record.allowed == best.bit:
             return best, "the only processor allowed"
-        if loads.seconds_of(best.processor.worker) > self.move_latency:
+        if best_cost > ready + self.move_latency:
             other = loads.pick(record.allowed)
             if other is not None and other.processor.worker not in homes:
-                worker = other.processor.worker
-                if self._seconds_until(record, worker) < best_cost:
+                begin = max(loads.seconds_of(other.processor.worker), ready)
+                if begin + to_move < best_cost:
                     return other, "least loaded"
-        to_move = self._seconds_to_move(record, best.processor.worker)
-        return best, "least to move" if to_move else "its inputs are there"
+        there = homes[best.processor.worker] >= to_move
+        return best, "its inputs are there" if there else "least to move"
 
-    def _seconds_until(self, record: TaskRecord, worker: WorkerId) -> float:
-        """Estimates when a task could begin on a worker."""
-        begin = self.loads.seconds_of(worker)
-        if record.missing:
-            # No processor is the better for being idle before the inputs are made.
-            begin = max(begin, self._seconds_until_made(record))
-        return begin + self._seconds_to_move(record, worker)
+    def _homes(self, record: TaskRecord) -> tuple[dict[WorkerId, float], float, float]:
+        """Looks for where a task's inputs are, or will be made.
 
-    def _seconds_until_made(self, record: TaskRecord) -> float:
-        latest = 0.0
+        Returns:
+            For each worker that has one of them how many seconds of moving that saves; how
+            many it takes to move all of them; and how long it takes until all are made.
+        """
+        homes: dict[WorkerId, float] = {}
+        to_move = ready = 0.0
         for need in record.spec.inputs:
             chunk = self.table.records[need.chunk]
-            maker = self.tasks.get(chunk.maker or 0)
-            if chunk.state == "pending" and maker is not None:
-                # One that is overdue takes as long as any of its kind, as far as we know.
-                takes = self.loads.estimate(maker.spec.function)
-                latest = max(latest, maker.ready - self._at, takes)
-        return latest
-
-    def _homes(self, record: TaskRecord) -> dict[WorkerId, None]:
-        """Returns the workers that have one of a task's inputs, or will make it."""
-        homes: dict[WorkerId, None] = {}
-        for need in record.spec.inputs:
-            chunk = self.table.records[need.chunk]
+            cost = self.move_latency + chunk.nbytes / _MOVE_BYTES_PER_SECOND
+            to_move += cost
             if chunk.state == "held":
                 for worker in chunk.holders:
-                    homes[worker] = None
+                    homes[worker] = homes.get(worker, 0.0) + cost
             else:
-                maker = self._maker_worker(chunk)
-                if maker is not None:
-                    homes[maker] = None
-        return homes
+                home = self._maker_worker(chunk)
+                if home is not None:
+                    homes[home] = homes.get(home, 0.0) + cost
+                ready = max(ready, self._seconds_until_made(chunk))
+            for worker in chunk.targets:
+                homes[worker] = homes.get(worker, 0.0) + cost
+        return homes, to_move, ready
+
+    def _seconds_until_made(self, chunk: ChunkRecord) -> float:
+        maker = None if chunk.maker is None else self.tasks.get(chunk.maker)
+        if maker is None:
+            return 0.0
+        if maker.ready > self._at:
+            return maker.ready - self._at
+        # One that is overdue takes as long as any of its kind, as far as we know.
+        return self.loads.estimate(maker.spec.function)
 
     def _maker_worker(self, chunk: ChunkRecord) -> WorkerId | None:
         """Returns the worker that was told to make a chunk, None if none was."""
@@ -418,17 +417,6 @@ class Scheduler(Records):
             home = chunk.processor
             return home.worker if home is not None and chunk.maker is None else None
         return maker.processor.worker
-
-    def _seconds_to_move(self, record: TaskRecord, worker: WorkerId) -> float:
-        seconds = 0.0
-        for need in record.spec.inputs:
-            chunk = self.table.records[need.chunk]
-            if worker in chunk.holders or worker in chunk.targets:
-                continue
-            if chunk.state == "pending" and self._maker_worker(chunk) == worker:
-                continue
-            seconds += self.move_latency + chunk.nbytes / _MOVE_BYTES_PER_SECOND
-        return seconds
 
     def _send(self, record: TaskRecord, load: Load, rule: str) -> None:
         spec = record.spec
@@ -676,7 +664,7 @@ class Scheduler(Records):
         """Takes note that a task will never run again."""
         if not record.call_forgotten:
             record.call_forgotten = True
-            self.out.put(ev.ForgetCalls((record.spec.id,), self.out.cause))
+            self.out.forget_call(record.spec.id)
         if record.holds_lineage:
             record.holds_lineage = False
             self.table.ascend(record)
