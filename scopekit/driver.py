@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import itertools
 import sys
 import threading
 import time
@@ -40,6 +39,10 @@ __all__ = ("Driver", "Wire", "print_output")
 
 _EVENTS_KEPT = 100_000
 _TICK = 5.0
+# What is let go of is gathered for so long: to tell an engine of each would cost more than
+# the task did. With no more of it for a second, the thread sleeps until there is.
+_GATHER_SECONDS = 0.02
+_AWAKE_SECONDS = 1.0
 # Others than those that settle a task and so wake who waits for it.
 _WAITED_FOR = (
     ev.ChunkStored,
@@ -49,7 +52,7 @@ _WAITED_FOR = (
     ev.WorkerJoined,
     ev.WorkerLeft,
 )
-_SENT_AT_ONCE = 64
+_MOST_UNSENT = 64
 
 
 class Wire(Protocol):
@@ -107,14 +110,18 @@ class Driver:
         self._broken: BaseException | None = None
         self._thread: threading.Thread | None = None
         self._callbacks = ThreadLane("scopekit-callbacks")
-        self._calls: dict[int, tuple[Call, Scope | None]] = {}
-        self._pending: dict[int, list[Task]] = {}
+        self._calls: dict[int, Call] = {}
+        self._pending: dict[int, Task] = {}
         self._sinks: dict[int, Callable[[str, str], None]] = {}
         self._later: deque[ev.Event] = deque()
         self._waits_for_changes = 0
         self._unsent = 0
         self._urgent = False
-        self._log: deque[ev.Event] = deque(maxlen=_EVENTS_KEPT)
+        self._enough = 1
+        self._dozing = False
+        self._released_at = 0.0
+        # Plain tuples of plain values, which the garbage collector need not look into.
+        self._log: deque[_LogEntry] = deque(maxlen=_EVENTS_KEPT)
         self._carry_out: dict[type, Callable[[Any], None]] = {
             ev.StartRun: self._start_run,
             ev.SendChunk: self._send_chunk,
@@ -130,8 +137,7 @@ class Driver:
         self,
         spec: TaskSpec,
         call: Call,
-        result_scope: Scope | None,
-        tasks: list[Task],
+        task: Task,
         sink: Callable[[str, str], None] | None,
     ) -> None:
         """Takes a task in.
@@ -139,16 +145,17 @@ class Driver:
         Raises:
             SchedulingError: the program's text already shows that it cannot be placed.
         """
-        self.catch_up()
+        if self._broken is not None:
+            raise self._broken_error(task)
+        if not self._threaded:
+            self._drop_released()
         if call.handles:
             # The call may be kept for long, and would keep what it was given alive.
             call = call._replace(handles=())
-        self._calls[spec.id] = (call, result_scope)
-        self._pending[spec.id] = tasks
+        self._calls[spec.id] = call
+        self._pending[spec.id] = task
         if sink is not None:
             self._sinks[spec.id] = sink
-        if self._broken is not None:
-            raise self._broken_error(tasks[0])
         refused = self.handle(ev.TaskSpawned(spec, time.time()))
         if refused is not None:
             self._calls.pop(spec.id, None)
@@ -157,10 +164,22 @@ class Driver:
             # A copy: what is raised takes the frames of its callers with it, and the
             # record keeps its own for as long as it is remembered.
             raise copy.copy(refused)
-        if self._urgent or self._unsent >= _SENT_AT_ONCE:
-            self.send_now()
-        elif (self._unsent or spec.wait_for) and not self._wake.is_set():
+        if self._unsent:
+            self._send_some()
+        elif spec.wait_for:
             # The thread sleeps until the nearest deadline that it knew of.
+            self._wake.set()
+
+    def _send_some(self) -> None:
+        """Sends what a processor has nothing without; the rest, once enough has gathered.
+
+        A processor that is idle gets its first task at once. What follows, before anybody
+        waits, goes in batches that grow: each costs both ends as much as many tasks.
+        """
+        if self._unsent >= _MOST_UNSENT or (self._urgent and self._unsent >= self._enough):
+            self._enough = min(2 * self._enough, _MOST_UNSENT)
+            self._flush_from_anywhere()
+        elif not self._wake.is_set():
             self._wake.set()
 
     def handle(self, event: ev.Event) -> SchedulingError | None:
@@ -185,15 +204,19 @@ class Driver:
             after: takes what is to be done once the lock is let go.
         """
         refused: SchedulingError | None = None
-        self._log.append(event)
+        if type(event) is ev.RunFinished:
+            self._log.append((event.finished, "RunFinished", event.task, event.worker))
+        elif type(event) is ev.TaskSpawned:
+            self._log.append((event.at, "TaskSpawned", event.spec.id, None))
+        else:
+            self._log.append(_log_entry(event))
         for command in self.scheduler.handle(event):
-            kind = type(command)
-            if kind is ev.Settle:
-                after.append(cast("ev.Settle", command))
-            elif kind is ev.Refuse:
-                refused = cast("ev.Refuse", command).error
+            if type(command) is ev.Settle:
+                after.append(command)
+            elif type(command) is ev.Refuse:
+                refused = command.error
             else:
-                self._carry_out[kind](command)
+                self._carry_out[type(command)](command)
         if type(event) is ev.RunStarted:
             self._mark_running(event.task)
         if self._waits_for_changes and type(event) in _WAITED_FOR:
@@ -209,19 +232,23 @@ class Driver:
         while self._later:
             self.handle(self._later.popleft())
 
+    def _handles_of(self, task_id: int) -> tuple[Task, ...]:
+        """Returns the handles to all results of a task that has not ended."""
+        task = self._pending.get(task_id)
+        return () if task is None else (task, *task.outputs.values())
+
     def _mark_running(self, task_id: int) -> None:
-        for task in self._pending.get(task_id, ()):
+        for task in self._handles_of(task_id):
             if not task.running() and not task.done():
                 task.set_running_or_notify_cancel()
 
     def log(self) -> list[tuple[float, str, int | None, WorkerId | None]]:
         """Returns time, kind, task and worker of what happened, oldest first."""
         told = []
-        at = self.began
-        for event in list(self._log):
-            at = getattr(event, "at", None) or getattr(event, "finished", None) or at
-            task = event.spec.id if type(event) is ev.TaskSpawned else getattr(event, "task", None)
-            told.append((at, type(event).__name__, task, getattr(event, "worker", None)))
+        last = self.began
+        for at, kind, task, worker in list(self._log):
+            last = last if at is None else at
+            told.append((last, kind, task, worker))
         return told
 
     def wait_until(self, holds: Callable[[], bool], timeout: float | None) -> bool:
@@ -265,7 +292,8 @@ class Driver:
         only leaves word for the driver's own thread.
         """
         self._released.append(chunk_id)
-        self._wake.set()
+        if self._dozing:
+            self._wake.set()
 
     def wake(self) -> None:
         """Has the driver's thread look around."""
@@ -285,7 +313,7 @@ class Driver:
             # Its engine left in this very moment, and that event comes next.
             return
         spec = self.scheduler.tasks[task].spec
-        call, result_scope = self._calls[task]
+        call = self._calls[task]
         function, forget = wire.functions(processor.worker).to_send(call)
         order = msg.Run(
             task,
@@ -297,7 +325,7 @@ class Driver:
             processor,
             tuple([need.chunk for need in spec.inputs]) if spec.inputs else (),
             spec.outputs,
-            result_scope,
+            spec.result_scope,
         )
         self._order(processor.worker, order)
         if len(self.scheduler.loads.by_processor[processor].tasks) == 1:
@@ -347,7 +375,13 @@ class Driver:
     def _settle(self, settle: ev.Settle) -> None:
         if self._sinks:
             self._sinks.pop(settle.task, None)
-        for task in self._pending.pop(settle.task, ()):
+        first = self._pending.pop(settle.task, None)
+        if first is None:
+            return
+        if settle.state == "done" and not first.outputs:
+            first.mark_done()
+            return
+        for task in (first, *first.outputs.values()):
             if settle.state == "done":
                 task.mark_done()
             elif settle.state == "cancelled":
@@ -381,7 +415,7 @@ class Driver:
 
     def _work(self) -> None:
         while not self._closing:
-            self._wake.wait(self._until_deadline())
+            self._wake.wait(self._pause())
             self._wake.clear()
             try:
                 self.turn()
@@ -416,20 +450,35 @@ class Driver:
         """Sends what has gathered."""
         self._unsent = 0
         self._urgent = False
-        for wire in list(dict.fromkeys(self.wires.values())):
+        self._enough = 1
+        for wire in self._distinct_wires():
             wire.flush()
+
+    def _distinct_wires(self) -> list[Wire]:
+        return list(dict.fromkeys(self.wires.values()))
 
     def send_now(self) -> None:
         """Sends what has gathered, as far as that can be done in the caller's thread."""
-        if not self._unsent:
-            return
+        self._enough = 1
+        if self._unsent:
+            self._flush_from_anywhere()
+
+    def _flush_from_anywhere(self) -> None:
         self._unsent = 0
         self._urgent = False
-        for wire in list(dict.fromkeys(self.wires.values())):
+        for wire in self._distinct_wires():
             if wire.any_thread:
                 wire.flush()
             else:
                 self._wake.set()
+
+    def _pause(self) -> float:
+        """Returns for how many seconds the thread may sleep if nobody wakes it."""
+        if time.monotonic() - self._released_at < _AWAKE_SECONDS:
+            return _GATHER_SECONDS
+        # In this order: what is let go of in between either wakes the thread or is seen here.
+        self._dozing = True
+        return _GATHER_SECONDS if self._released else self._until_deadline()
 
     def _until_deadline(self) -> float:
         with self.lock:
@@ -441,6 +490,8 @@ class Driver:
         while self._released:
             gone.append(self._released.popleft())
         if gone:
+            self._dozing = False
+            self._released_at = time.monotonic()
             self.handle(ev.HandlesDropped(tuple(gone)))
 
     def _read_reports(self, worker: WorkerId, reports: Iterable[msg.Report]) -> None:
@@ -450,9 +501,8 @@ class Driver:
             for report in reports:
                 if type(report) is msg.Finished:
                     task, results, started, finished, value = report
-                    if value is not None:
-                        for handle in self._pending.get(task, ())[:1]:
-                            handle.plain_value = value
+                    if value is not None and task in self._pending:
+                        self._pending[task].plain_value = value
                     self._apply(ev.RunFinished(task, worker, results, started, finished), after)
                 elif type(report) is msg.Output:
                     after.append(report)
@@ -461,7 +511,7 @@ class Driver:
         self._finish(after)
 
     def _read_output(self, report: msg.Output) -> None:
-        for task in self._pending.get(report.task, ()):
+        for task in self._handles_of(report.task):
             task.add_output(report.stream, report.text)
         # A cell's display may be gone; that must not end the session.
         with contextlib.suppress(Exception):
@@ -478,7 +528,7 @@ class Driver:
 
     def end_all(self, error: Callable[[Task], BaseException]) -> None:
         """Ends every wait, each with the error made for its task."""
-        tasks = list(itertools.chain.from_iterable(self._pending.values()))
+        tasks = [handle for task in list(self._pending) for handle in self._handles_of(task)]
         self._pending.clear()
         for task in tasks:
             with contextlib.suppress(Exception):  # it may have ended in the meantime
@@ -501,6 +551,14 @@ class Driver:
     def close_callbacks(self) -> None:
         """Ends the thread that runs callbacks, once the last one has run or after a limit."""
         self._callbacks.finish()
+
+
+_LogEntry = tuple[float | None, str, int | None, "WorkerId | None"]
+
+
+def _log_entry(event: ev.Event) -> _LogEntry:
+    at = getattr(event, "at", None) or getattr(event, "finished", None)
+    return at, type(event).__name__, getattr(event, "task", None), getattr(event, "worker", None)
 
 
 def _event(report: msg.Report, worker: WorkerId) -> ev.Event:

@@ -206,6 +206,9 @@ class Task(Future[Any]):
     _state = PENDING
     _result = None
     _exception = None
+    _own_condition: threading.Condition | None = None
+    _own_waiters: list[Any] | None = None
+    _own_callbacks: list[Any] | None = None
 
     def __init__(self, session: Any, task_id: int, name: str, chunk_id: int) -> None:
         # Not by way of Future: to make a condition takes longer than all the rest, and
@@ -223,27 +226,29 @@ class Task(Future[Any]):
 
         @property
         def _condition(self) -> threading.Condition:
-            condition: threading.Condition | None = self.__dict__.get("condition")
-            if condition is None:
+            if self._own_condition is None:
                 with _ending:
-                    condition = self.__dict__.setdefault("condition", threading.Condition())
-            return condition
+                    if self._own_condition is None:
+                        self._own_condition = threading.Condition()
+            return self._own_condition
 
         @property
         def _waiters(self) -> list[Any]:
-            waiters: list[Any] = self.__dict__.setdefault("waiters", [])
-            return waiters
+            if self._own_waiters is None:
+                self._own_waiters = []
+            return self._own_waiters
 
         @property
         def _done_callbacks(self) -> list[Any]:
-            callbacks: list[Any] = self.__dict__.setdefault("callbacks", [])
-            return callbacks
+            if self._own_callbacks is None:
+                self._own_callbacks = []
+            return self._own_callbacks
 
     def mark_done(self) -> None:
         """Tells everybody who waits that the task is done."""
         with _ending:
             # Whoever waits has a condition, and makes it under the same lock.
-            if "condition" not in self.__dict__:
+            if self._own_condition is None:
                 self._state = FINISHED
                 return
         self.set_result(None)

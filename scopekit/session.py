@@ -320,14 +320,12 @@ class Session:
             cell,
         )
         task = Task(self, task_id, name, chunks[0])
-        tasks = [task]
         if outputs:
             task.outputs = {
                 key: Task(self, task_id, key, chunk)
                 for key, chunk in zip(outputs, chunks[1:], strict=True)
             }
-            tasks += task.outputs.values()
-        self._driver.spawn(spec, call, result_scope, tasks, sink)
+        self._driver.spawn(spec, call, task, sink)
         return task
 
     def plan(self, f: Any, /, *args: Any, **kwargs: Any) -> Explanation:
