@@ -82,6 +82,19 @@ class Wire(Protocol):
         """Asks for chunks, as the client."""
 
 
+class Receiver(Protocol):
+    """Receives reports, in a thread of its own or in one that waits for them."""
+
+    def lead(self, holds: Callable[[], bool], until: float | None) -> bool:
+        """Receives in the caller's thread until something holds."""
+
+    def nudge(self) -> None:
+        """Has whoever leads see whether what it waits for holds now."""
+
+    def resume(self) -> None:
+        """Receives in the thread of its own again, at once."""
+
+
 class Driver:
     """Runs the scheduler of one session.
 
@@ -102,6 +115,7 @@ class Driver:
         self.wires: dict[WorkerId, Wire] = {}
         self.began = time.time()
         self.each_turn: Callable[[], None] = lambda: None
+        self.receiver: Receiver | None = None
         self._threaded = threaded
         self._inbox: deque[tuple[WorkerId, list[msg.Report]]] = deque()
         self._released: deque[int] = deque()
@@ -223,12 +237,14 @@ class Driver:
             self.changed.notify_all()
         return refused
 
-    def _finish(self, after: Iterable[ev.Settle | msg.Output]) -> None:
+    def _finish(self, after: Sequence[ev.Settle | msg.Output]) -> None:
         for word in after:
             if type(word) is ev.Settle:
                 self._settle(word)
             else:
                 self._read_output(cast("msg.Output", word))
+        if after and self.receiver is not None:
+            self.receiver.nudge()
         while self._later:
             self.handle(self._later.popleft())
 
@@ -261,12 +277,27 @@ class Driver:
         Returns:
             What it said last.
         """
+        if self.receiver is not None:
+            self.receiver.resume()
         with self.changed:
             self._waits_for_changes += 1
             try:
                 return self.changed.wait_for(holds, timeout)
             finally:
                 self._waits_for_changes -= 1
+
+    def wait_for(self, task: Task, timeout: float | None) -> None:
+        """Receives reports in the caller's thread until a task has ended.
+
+        It may come back sooner, where that is not possible, or not in time.
+        """
+        self.send_now()
+        if self.receiver is None:
+            return
+        until = None if timeout is None else time.monotonic() + timeout
+        self.receiver.lead(task.done, until)
+        if self._pending:
+            self.receiver.resume()
 
     def take_reports(self, worker: WorkerId, reports: list[msg.Report]) -> None:
         """Takes reports of an agent, from any thread."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import pickle
 import threading
+import time
 from concurrent.futures import CancelledError, Future
 from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, PENDING
 from contextvars import ContextVar
@@ -300,9 +301,8 @@ class Task(Future[Any]):
         """
         if self._state == FINISHED:
             return self
-        self._session.send_now()
         try:
-            super().exception(timeout)
+            super().exception(self._wait(timeout))
         except CancelledError:
             pass
         except TimeoutError:
@@ -329,9 +329,11 @@ class Task(Future[Any]):
     def _settled(self, timeout: float | None) -> None:
         if self._state == FINISHED and self._exception is None:
             return
-        self._session.send_now()
+        left = self._wait(timeout)
+        if self._state == FINISHED and self._exception is None:
+            return
         try:
-            super().result(timeout)
+            super().result(left)
         except TaskCancelledError:
             raise
         except TimeoutError:
@@ -341,6 +343,12 @@ class Task(Future[Any]):
             raise self._late(timeout) from None
         except CancelledError as error:
             raise self._cancelled(error) from None
+
+    def _wait(self, timeout: float | None) -> float | None:
+        """Has the session work on the task; returns the seconds that are left."""
+        until = None if timeout is None else time.monotonic() + timeout
+        self._session.wait_for_task(self, timeout)
+        return None if until is None else max(0.0, until - time.monotonic())
 
     def _late(self, timeout: float | None) -> TimeoutError:
         return TimeoutError(f"{self!r} was not done within {timeout:g} s")

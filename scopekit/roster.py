@@ -88,7 +88,7 @@ class Roster:
         self._hub: DirectHub | None = None
         if wire != "views":
             here = local_address(link.controller_host)
-            self._hub = DirectHub(keys, here, driver.read_now, self._on_broken)
+            self._hub = driver.receiver = DirectHub(keys, here, driver.read_now, self._on_broken)
         self._beat = time.monotonic()
         self._stop_watching: Callable[[], None] = lambda: None
 

@@ -565,6 +565,10 @@ class Session:
         """Sends off at once what tasks were spawned: somebody waits."""
         self._driver.send_now()
 
+    def wait_for_task(self, task: Task, timeout: float | None) -> None:
+        """Does what brings a task to its end, for as long as it may take."""
+        self._driver.wait_for(task, timeout)
+
     def fetch_refusal(self, task: Task) -> ScopekitError | None:
         """Returns why a result may not come here, None if it may."""
         return self._fetcher.refusal(task.chunk_id)

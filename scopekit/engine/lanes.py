@@ -62,6 +62,7 @@ class LoopLane:
         self._jobs: deque[Callable[[], None]] = deque()
         self._scheduled = False
         self._lock = threading.Lock()
+        self._thread = threading.get_ident()
 
     def submit(self, job: Callable[[], None]) -> None:
         """Queues the job; may be called from any thread."""
@@ -70,7 +71,16 @@ class LoopLane:
             if self._scheduled:
                 return
             self._scheduled = True
-        self._loop.call_soon_threadsafe(self._pump)
+        if threading.get_ident() == self._thread:
+            self._loop.call_soon(self._pump)
+        else:
+            self._loop.call_soon_threadsafe(self._pump)
+
+    def run_waiting(self) -> None:
+        """Runs what is waiting, for a while, now; called on the loop's own thread."""
+        if self._jobs:
+            with _no_running_loop():
+                self._run_for_a_while()
 
     def idle(self) -> bool:
         """Tells whether nothing is waiting."""
