@@ -69,9 +69,9 @@ class Chunk:
     __slots__ = ("__weakref__", "_facts", "_home", "id")
 
     def __init__(self, home: Home, chunk_id: int, facts: Mapping[str, Any]) -> None:
+        self._facts = dict(facts)
         self.id = chunk_id
         self._home = home
-        self._facts = dict(facts)
 
     def __del__(self) -> None:
         # A handle whose making failed has no home; one that outlives all has none left.

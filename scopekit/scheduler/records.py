@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from scopekit.places import Topology
     from scopekit.scopes import Scope
 
-__all__ = ("Records",)
+__all__ = ("Records", "outcome")
 
 _UNSCOPED = AnyScope()
 

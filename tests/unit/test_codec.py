@@ -231,7 +231,7 @@ def test_sender_and_engine_agree_on_what_is_known():
 
 
 def test_arguments_read_within_arguments_do_not_mix(task):
-    inner = pack_call(add, (task,), {}, name="t").arguments
+    inner = pack_call(add, ([task],), {}, name="t").arguments
 
     class Nested:
         def __reduce__(self):
@@ -240,7 +240,7 @@ def test_arguments_read_within_arguments_do_not_mix(task):
     call = pack_call(add, ([Nested(), task],), {}, name="t")
     ((read,), _) = arguments(call, "outer")
 
-    assert read == [(("inner",), {}), "outer"]
+    assert read == [((["inner"],), {}), "outer"]
 
 
 # -- errors ---------------------------------------------------------------------
