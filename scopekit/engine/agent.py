@@ -49,6 +49,7 @@ _UNSCOPED = AnyScope()
 _PLAIN = frozenset((type(None), bool, int, float, complex))
 _MOST_BITS = 1024
 _AWAKE_SECONDS = 1.0
+_REFUSALS_KEPT = 1000
 # Ids of chunks that tasks make by themselves: the worker's number above, a counter below.
 _OWN_IDS = 40
 
@@ -141,6 +142,8 @@ class Agent:
         self._ordered: dict[int, _Pending] = {}
         self._waiting: dict[int, list[_Pending]] = {}
         self._wanted: dict[int, list[WorkerId]] = {}
+        # That a chunk may not come here can be heard before the order that waits for it.
+        self._refused: dict[int, Scope] = {}
         self._pushes: dict[WorkerId, list[Pushed]] = {}
         # Reentrant: Python may collect an object of a task's at any line in here, and
         # what its __del__ prints comes back.
@@ -201,9 +204,14 @@ class Agent:
         for digest in order.forget:
             self._functions.pop(digest, None)
         pending = self._ordered[order.task] = _Pending(order, function)
-        if order.inputs and self._has_to_wait(pending):
-            return
-        self._submit(pending)
+        if not order.inputs:
+            self._submit(pending)
+        elif not self._has_to_wait(pending):
+            self._submit(pending)
+        elif self._refused:
+            for chunk in order.inputs:
+                if chunk in self._refused:
+                    self._hand_back_waiting(chunk, self._refused.pop(chunk))
 
     def _has_to_wait(self, pending: _Pending) -> bool:
         """Enters a task at the inputs that are not here yet."""
@@ -214,6 +222,8 @@ class Agent:
                     pending.missing += 1
             if pending.missing:
                 pending.since = time.monotonic()
+                if self._dozing:
+                    self._wake.set()
         return pending.missing > 0
 
     def _submit(self, pending: _Pending) -> None:
@@ -300,6 +310,8 @@ class Agent:
     def _hand_back_waiting(self, chunk: int, scope: Scope) -> None:
         with self._lock:
             waiting = self._waiting.pop(chunk, [])
+            if not waiting and len(self._refused) < _REFUSALS_KEPT:
+                self._refused[chunk] = scope
             taken = [p for p in waiting if self._ordered.pop(p.order.task, None) is not None]
             for pending in taken:
                 self._stop_waiting(pending)
@@ -336,6 +348,8 @@ class Agent:
         with self._lock:
             kept = [chunk for chunk in order.chunks if self._handles.get(chunk)]
             self._lent.difference_update(order.chunks)
+            for chunk in order.chunks:
+                self._refused.pop(chunk, None)
             gone = [chunk for chunk in order.chunks if chunk not in kept]
             for chunk in gone:
                 self._handles.pop(chunk, None)

@@ -213,7 +213,7 @@ def test_a_function_is_not_kept_here_for_each_of_its_tasks(session, until):
     tasks = [session.spawn(function) for _ in range(3)]
     session.fetch(tasks, timeout=30)
 
-    pickles = {call.function for call, _ in session._driver._calls.values()}
+    pickles = {call.function for call in session._driver._calls.values()}
     assert len([pickled for pickled in pickles if len(pickled) > 1 << 20]) == 1
     mine = {task.id for task in tasks}
     del tasks
