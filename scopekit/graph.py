@@ -7,9 +7,12 @@ task that makes it.
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from scopekit.places import Topology
     from scopekit.scopes import Processor, Scope
 
@@ -28,6 +31,7 @@ __all__ = (
 )
 
 WorkerId = int | str
+_NOBODY: Mapping[WorkerId, WorkerId] = MappingProxyType({})
 TaskState = Literal[
     "waiting", "unmatched", "queued", "running", "done", "failed", "blocked", "cancelled"
 ]
@@ -183,7 +187,8 @@ class ChunkRecord:
         declared: the scope that its maker was told to give it, if any.
         planned: True once its maker had a processor.
         holders: the workers that have it.
-        targets: the workers that it is sent to as soon as it is made.
+        senders: the workers that it is sent to as soon as it is made, each with the one
+            that was told to send it.
         waiters: unfinished tasks that need it, as long as it is pending.
         handles: how many handles to it there are.
         users: how many unfinished tasks need its value.
@@ -206,8 +211,8 @@ class ChunkRecord:
         "planned",
         "processor",
         "scope",
+        "senders",
         "state",
-        "targets",
         "type",
         "users",
         "waiters",
@@ -236,7 +241,12 @@ class ChunkRecord:
         self.planned = False
         self.nbytes = self.users = self.descendants = 0
         self.holders: tuple[WorkerId, ...] = ()
-        self.targets: tuple[WorkerId, ...] = ()
+        self.senders: Mapping[WorkerId, WorkerId] = _NOBODY
         self.waiters: list[int] | None = None
         self.made: float | None = None
         self.failure: Any = None
+
+    @property
+    def targets(self) -> tuple[WorkerId, ...]:
+        """The workers that it is sent to as soon as it is made."""
+        return tuple(self.senders)

@@ -204,9 +204,7 @@ class Agent:
         for digest in order.forget:
             self._functions.pop(digest, None)
         pending = self._ordered[order.task] = _Pending(order, function)
-        if not order.inputs:
-            self._submit(pending)
-        elif not self._has_to_wait(pending):
+        if not order.inputs or not self._has_to_wait(pending):
             self._submit(pending)
         elif self._refused:
             for chunk in order.inputs:

@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from scopekit.places import Topology
     from scopekit.scheduler.load import Load
     from scopekit.scheduler.placement import Operands
+    from scopekit.scopes import Processor
 
 __all__ = ("Scheduler",)
 
@@ -92,6 +93,7 @@ class Scheduler(Records):
         self._finished: deque[int] = deque()
         self._to_block: deque[tuple[int, int, float]] = deque()
         self._to_place: deque[int] = deque()
+        self._to_use: deque[Processor] = deque()
         self._masks: dict[int, tuple[Operands, int]] = {}
         self._handlers: dict[type, Callable[[Any], None]] = {
             ev.TaskSpawned: self._on_spawned,
@@ -122,7 +124,7 @@ class Scheduler(Records):
         self.out.begin()
         self._handlers[type(event)](event)
         # Not by recursion: a chain of thousands would be as many frames deep.
-        while self._to_place or self._to_block:
+        while self._to_place or self._to_block or self._to_use or self._tend_suspects():
             self._follow_up()
         if self.table.forgotten:
             self._forget_tasks()
@@ -136,6 +138,10 @@ class Scheduler(Records):
             record = self.tasks[self._to_place.popleft()]
             if record.state == "waiting" and record.processor is None and not record.unplanned:
                 self._place(record, self._at)  # unless it was placed, or ended, in between
+        elif self._to_use:
+            load = self.loads.by_processor.get(self._to_use.popleft())
+            if load is not None:
+                self._use_room(load)
 
     def plan(self, spec: Any) -> Explanation:
         """Tells where a task would go now, without taking it in."""
@@ -151,7 +157,9 @@ class Scheduler(Records):
                 spec.name, operands, self.topology, outcome="waiting", waiting_for=missing
             )
         choice = self._choose(record, forced=True)
-        assert choice is not None
+        if choice is None:
+            rule = "all that may run it are kept for others"
+            return explain(spec.name, operands, self.topology, outcome="queued", rule=rule)
         load, rule = choice
         return explain(
             spec.name,
@@ -224,7 +232,8 @@ class Scheduler(Records):
 
     def _wait_for_inputs(self, record: TaskRecord, at: float) -> bool:
         """Counts what a task that is to run, or to run again, has to wait for."""
-        self.table.want(record)
+        if not record.holds_inputs:
+            self.table.want(record)
         record.missing = record.unplanned = 0
         for need in record.spec.inputs:
             chunk = self.table.records[need.chunk]
@@ -289,36 +298,64 @@ class Scheduler(Records):
         self._end(record, "failed", error, at=at)
 
     def _place_alone(self, record: TaskRecord) -> None:
-        """Sends a task that may have killed its process to one that does nothing else."""
-        task = record.spec.id
-        worker = self.loads.keep(record.allowed, task)
-        if worker is not None and self.loads.is_empty(worker):
-            self._send_alone(record, worker)
-            return
+        """Lines up a task that may have killed its process, for one that does nothing else."""
         self._turn(record, "waiting" if record.missing else "queued")
-        self._suspects[task] = None
+        self._suspects[record.spec.id] = None
+
+    def _tend_suspects(self) -> bool:
+        """Looks after the suspects, and after the processes that are kept for them.
+
+        Returns:
+            True if something else is to be placed now.
+        """
+        loads = self.loads
+        if not self._suspects and not loads.kept():
+            return False
+        for worker, task in loads.kept().items():
+            if not self._needs_kept(task, worker):
+                loads.reopen(worker)
+                self._to_use.extend(load.processor for load in loads.of_worker[worker])
+        kept = {task: worker for worker, task in loads.kept().items()}
+        for task in list(self._suspects):
+            record = self.tasks[task]
+            home = kept.get(task)
+            if home is None:
+                home = loads.keep(record.allowed, task)
+                if home is None:
+                    continue
+                self._clear(home)
+            if loads.is_empty(home):
+                self._send_alone(record, home)
+        return bool(self._to_place or self._to_use)
+
+    def _needs_kept(self, task: int, worker: WorkerId) -> bool:
+        """Tells whether a task waits for the process that is kept for it, or runs there."""
+        record = self.tasks.get(task)
+        if record is None or record.state in FINAL_STATES:
+            return False
+        if record.processor is not None:
+            return record.processor.worker == worker
+        return task in self._suspects and self.loads.least(record.allowed, worker) is not None
+
+    def _clear(self, worker: WorkerId) -> None:
+        """Takes back what a process cannot begin yet: it may wait for the very suspect."""
+        for load in self.loads.of_worker[worker]:
+            for task in list(load.tasks):
+                record = self.tasks[task]
+                if record.missing and record.state == "waiting":
+                    self._retract(record)
+                    self._count_unplanned(record)
+                    self._to_place.append(task)
+
+    def _count_unplanned(self, record: TaskRecord) -> None:
+        chunks = (self.table.records[need.chunk] for need in record.spec.inputs)
+        record.unplanned = sum(chunk.state == "pending" and not chunk.planned for chunk in chunks)
 
     def _send_alone(self, record: TaskRecord, worker: WorkerId) -> None:
         load = self.loads.least(record.allowed, worker)
         assert load is not None
-        self._suspects.pop(record.spec.id, None)
+        del self._suspects[record.spec.id]
         self._send(record, load, "alone, since a process died that had it")
-
-    def _use_kept(self, worker: WorkerId) -> None:
-        """Goes on with a process that was kept for a suspect, once it is empty."""
-        if not self.loads.is_empty(worker):
-            return
-        task = self.loads.kept_for(worker)
-        record = None if task is None else self.tasks.get(task)
-        if record is not None and record.spec.id in self._suspects:
-            self._send_alone(record, worker)
-            return
-        self.loads.reopen(worker)
-        for waiting in list(self._suspects):
-            if waiting not in self.loads.kept().values():
-                del self._suspects[waiting]
-                self._place_alone(self.tasks[waiting])
-                return
 
     def _choose(self, record: TaskRecord, *, forced: bool) -> tuple[Load, str] | None:
         """Chooses among the allowed processors.
@@ -341,10 +378,10 @@ class Scheduler(Records):
             return load, "least loaded"
         if not forced:
             return None
-        return min(
-            (loads.by_processor[p] for p in self.topology.select(allowed)),
-            key=lambda load: load.seconds,
-        ), "least loaded"
+        among = [loads.by_processor[p] for p in self.topology.select(allowed)]
+        open_to_all = [load for load in among if loads.kept_for(load.processor.worker) is None]
+        least = min(open_to_all, key=lambda load: load.seconds, default=None)
+        return None if least is None else (least, "least loaded")
 
     def _near(self, record: TaskRecord, *, forced: bool) -> tuple[Load, str] | None:
         """Weighs the processors where a task's inputs are against the least loaded one.
@@ -397,7 +434,7 @@ class Scheduler(Records):
                 if home is not None:
                     homes[home] = homes.get(home, 0.0) + cost
                 ready = max(ready, self._seconds_until_made(chunk))
-            for worker in chunk.targets:
+            for worker in chunk.senders:
                 homes[worker] = homes.get(worker, 0.0) + cost
         return homes, to_move, ready
 
@@ -434,11 +471,14 @@ class Scheduler(Records):
                 chunk = self.table.records[need.chunk]
                 self.table.deliver(chunk, processor.worker, self._maker_worker(chunk))
         self.out.commands.append(ev.StartRun(spec.id, processor, self.out.cause))
+        records = self.table.records
         for output in spec.outputs:
-            chunk = self.table.records[output]
-            if chunk.waiters is not None:
-                self._follow_planned(chunk, processor.worker)
-            chunk.planned = True
+            made = records.get(output)
+            if made is None:
+                continue  # nobody wants it any more; the task runs again for another one
+            if made.waiters is not None:
+                self._follow_planned(made, processor.worker)
+            made.planned = True
 
     def _follow_planned(self, chunk: ChunkRecord, worker: WorkerId) -> None:
         """Looks after the tasks that need what will be made on that worker."""
@@ -480,9 +520,8 @@ class Scheduler(Records):
 
     def _use_room(self, load: Load) -> None:
         """Finds work for a processor that is about to run dry."""
-        worker = load.processor.worker
-        if self.loads.kept_for(worker) is not None:
-            self._use_kept(worker)
+        if self.loads.kept_for(load.processor.worker) is not None:
+            return
         if not self.loads.wants_more(load):
             return
         if self._lines:
@@ -703,9 +742,10 @@ class Scheduler(Records):
     def _retract(self, record: TaskRecord) -> None:
         """Has an engine forget a task that it cannot have begun, since it lacks an input."""
         if record.processor is not None:
-            worker = record.processor.worker
+            processor = record.processor
             self._unship(record)
-            self.out.put(ev.RetractRuns(worker, (record.spec.id,), self.out.cause))
+            self.out.put(ev.RetractRuns(processor.worker, (record.spec.id,), self.out.cause))
+            self._to_use.append(processor)
 
     def _fold_history(self) -> None:
         # Two for each that ends: of those still wanted, which come round again, no more
@@ -830,6 +870,7 @@ class Scheduler(Records):
         for chunk in lost.values():
             if chunk.state == "lost" and chunk.handles > 0:
                 self._make_again([chunk], event.at)
+            self.table.release_if_unwanted(chunk)
         self._replace_all(event.at)
 
     def _bereft(self, lost: Mapping[int, ChunkRecord]) -> list[TaskRecord]:
@@ -874,10 +915,9 @@ class Scheduler(Records):
         task = record.spec.id
         self._turn(record, "waiting")
         self._unmatched.pop(task, None)
+        self._suspects.pop(task, None)
         record.line = 0
         record.operands = None
-        if record.holds_inputs:
-            self.table.let_go(record)
         for chunk in self.table.find(need.chunk for need in record.spec.inputs):
             if chunk.waiters:
                 chunk.waiters = [waiter for waiter in chunk.waiters if waiter != task]
@@ -923,9 +963,6 @@ class Scheduler(Records):
         }
         self._lines = {}
         suspects, self._suspects = self._suspects, {}
-        for worker, task in self.loads.kept().items():
-            if task in suspects:
-                self.loads.reopen(worker)
         for task in [*suspects, *sorted(lined_up), *self._unmatched]:
             record = self.tasks[task]
             self._turn(record, "waiting")
