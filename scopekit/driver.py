@@ -18,20 +18,22 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from scopekit.engine.lanes import ThreadLane
 from scopekit.errors import ScopekitError
+from scopekit.graph import ChunkRecord, StoredChunk
+from scopekit.options import DEFAULT_OPERANDS
 from scopekit.scheduler import Scheduler
 from scopekit.scheduler import events as ev
 from scopekit.wire import messages as msg
-from scopekit.wire.codec import PickledError, dump_error
+from scopekit.wire.codec import Call, PickledError, dump_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from scopekit.errors import SchedulingError
-    from scopekit.graph import StoredChunk, TaskSpec, WorkerId
+    from scopekit.graph import TaskRecord, TaskSpec, WorkerId
     from scopekit.handles import Task
     from scopekit.places import Topology
     from scopekit.scopes import Scope
-    from scopekit.wire.codec import Call, KnownFunctions
+    from scopekit.wire.codec import KnownFunctions
     from scopekit.wire.peers import Pushed
 
 __all__ = ("Driver", "Wire", "print_output")
@@ -126,6 +128,9 @@ class Driver:
         self._callbacks = ThreadLane("scopekit-callbacks")
         self._calls: dict[int, Call] = {}
         self._pending: dict[int, Task] = {}
+        # Tasks that tasks spawned: where the handles are, and where the functions come from.
+        self._homes: dict[int, WorkerId] = {}
+        self._functions: dict[tuple[WorkerId, bytes], bytes] = {}
         self._sinks: dict[int, Callable[[str, str], None]] = {}
         self._later: deque[ev.Event] = deque()
         self._waits_for_changes = 0
@@ -233,6 +238,8 @@ class Driver:
                 self._carry_out[type(command)](command)
         if type(event) is ev.RunStarted:
             self._mark_running(event.task)
+        elif type(event) is ev.WorkerLeft:
+            self._forget_home(event.worker)
         if self._waits_for_changes and type(event) in _WAITED_FOR:
             self.changed.notify_all()
         return refused
@@ -408,6 +415,7 @@ class Driver:
             self._sinks.pop(settle.task, None)
         first = self._pending.pop(settle.task, None)
         if first is None:
+            self._settle_at_home(settle)
             return
         if settle.state == "done" and not first.outputs:
             first.mark_done()
@@ -419,6 +427,54 @@ class Driver:
                 task.mark_cancelled()
             else:
                 task.set_exception(self._error(task, settle))
+
+    def _settle_at_home(self, settle: ev.Settle) -> None:
+        """Tells the engine that has the handle how a task ended, unless it ended it itself."""
+        home = self._homes.pop(settle.task, None)
+        if home is None:
+            return
+        with self.lock:
+            record = self.scheduler.tasks.get(settle.task)
+            if record is None or (settle.state == "done" and _ran_on(record, home)):
+                return
+            results = [self.scheduler.chunks.get(output) for output in record.spec.outputs]
+        stored = tuple(
+            StoredChunk(chunk.id, chunk.scope, chunk.processor, chunk.type, chunk.nbytes)
+            for chunk in results
+            if chunk is not None and chunk.processor is not None and settle.state == "done"
+        )
+        error = settle.failure
+        if error is not None and not isinstance(error, PickledError):
+            error = dump_error(error, "the client")
+        self._order(home, msg.Settled(settle.task, settle.state, stored, None, error))
+        self._wake.set()
+
+    def _forget_home(self, worker: WorkerId) -> None:
+        self._homes = {task: home for task, home in self._homes.items() if home != worker}
+        self._functions = {key: f for key, f in self._functions.items() if key[0] != worker}
+
+    def _take_child(
+        self, worker: WorkerId, report: msg.Spawned, after: list[ev.Settle | msg.Output]
+    ) -> None:
+        """Takes in what a task spawned; called with the lock held."""
+        spec, digest, function, forget, arguments, chunks, processor, at = report
+        for old in forget:
+            self._functions.pop((worker, old), None)
+        if function is not None:
+            self._functions[worker, digest] = function
+        pickled = self._functions.get((worker, digest), b"")
+        self._calls[spec.id] = Call(digest, pickled, arguments, ())
+        self._homes[spec.id] = worker
+        if spec.operands == DEFAULT_OPERANDS:
+            # The one object, by which it is known again.
+            spec = spec._replace(operands=DEFAULT_OPERANDS)
+        new = [stored for stored in chunks if stored.id not in self.scheduler.chunks]
+        for stored in new:
+            record = ChunkRecord(stored.id, stored.scope, processor=stored.processor)
+            self.scheduler.expect(record)
+        self._apply(ev.ChildSpawned(spec, worker, processor, at), after)
+        for stored in new:
+            self._apply(ev.ChunkStored(stored, stored.processor.worker, at), after)
 
     def _error(self, task: Task, settle: ev.Settle) -> BaseException:
         origin = None
@@ -537,6 +593,8 @@ class Driver:
                     self._apply(ev.RunFinished(task, worker, results, started, finished), after)
                 elif type(report) is msg.Output:
                     after.append(report)
+                elif type(report) is msg.Spawned:
+                    self._take_child(worker, report, after)
                 else:
                     self._apply(_event(report, worker), after)
         self._finish(after)
@@ -589,7 +647,12 @@ _LogEntry = tuple[float | None, str, int | None, "WorkerId | None"]
 
 def _log_entry(event: ev.Event) -> _LogEntry:
     at = getattr(event, "at", None) or getattr(event, "finished", None)
-    return at, type(event).__name__, getattr(event, "task", None), getattr(event, "worker", None)
+    task = event.spec.id if type(event) is ev.ChildSpawned else getattr(event, "task", None)
+    return at, type(event).__name__, task, getattr(event, "worker", None)
+
+
+def _ran_on(record: TaskRecord, worker: WorkerId) -> bool:
+    return record.processor is not None and record.processor.worker == worker
 
 
 def _event(report: msg.Report, worker: WorkerId) -> ev.Event:
@@ -610,6 +673,8 @@ def _event(report: msg.Report, worker: WorkerId) -> ev.Event:
 
 def _chunk_event(report: msg.Report, worker: WorkerId) -> ev.Event:
     match report:
+        case msg.Returned(chunks):
+            return ev.HandlesReturned(worker, chunks)
         case msg.ChunkPut(chunk):
             return ev.ChunkStored(chunk, worker, time.time())
         case msg.PutFailed(chunk_id, error):

@@ -81,6 +81,7 @@ class TaskSpec(NamedTuple):
         idempotent: False if it may not be started a second time.
         retries: how often it is tried again after an error of its own.
         cell: the number of the notebook cell that spawned it, or None.
+        parent: the task that spawned it, or None.
     """
 
     id: int
@@ -94,6 +95,7 @@ class TaskSpec(NamedTuple):
     idempotent: bool = True
     retries: int = 0
     cell: int | None = None
+    parent: int | None = None
 
 
 class StoredChunk(NamedTuple):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping
 
     from scopekit.explanation import Explanation
-    from scopekit.graph import WorkerId
+    from scopekit.graph import StoredChunk, WorkerId
     from scopekit.scopes import Processor, Scope
 
 __all__ = ("Chunk", "HiddenHandleError", "Home", "Task", "handles_become", "reviver")
@@ -197,12 +197,14 @@ class Task(Future[Any]):
         outputs: tasks for its further results, by name.
         plain_value: the result in a tuple of one, where it came with the word that the
             task is done; else None.
+        stored: where the result is, as far as an engine was told; else None.
     """
 
     stdout = ""
     stderr = ""
     outputs: Mapping[str, Task] = MappingProxyType({})
     plain_value: tuple[Any] | None = None
+    stored: StoredChunk | None = None
     # What a future begins with, of which most tasks never change but the state.
     _state = PENDING
     _result = None
@@ -288,7 +290,7 @@ class Task(Future[Any]):
         not come here counts as an error, although the task is done.
         """
         try:
-            failure = super().exception(timeout)
+            failure = super().exception(self._wait(timeout))
         except CancelledError as error:
             raise self._cancelled(error) from None
         return failure or self._session.fetch_refusal(self)

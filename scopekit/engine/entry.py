@@ -108,6 +108,7 @@ class _Home:
         if line.wait_connected(_DIAL_SECONDS):
             self._line = line
             line.attach(self._loop, self._main.run_waiting)
+            self.agent.children.line = line
             return True
         line.close()
         return False

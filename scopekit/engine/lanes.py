@@ -30,6 +30,9 @@ class Lane(Protocol):
     def idle(self) -> bool:
         """Tells whether nothing is waiting."""
 
+    def take(self) -> Callable[[], None] | None:
+        """Takes the next job away, for whoever waits on the lane's thread; None if none is."""
+
     def close(self) -> None:
         """Drops what is waiting; ends once what runs has ended, or after a limit."""
 
@@ -45,6 +48,10 @@ class InlineLane:
     def idle(self) -> bool:
         """Returns True: nothing ever waits here."""
         return True
+
+    def take(self) -> Callable[[], None] | None:
+        """Returns None: nothing ever waits here."""
+        return None
 
     def close(self) -> None:
         """Does nothing."""
@@ -85,6 +92,13 @@ class LoopLane:
     def idle(self) -> bool:
         """Tells whether nothing is waiting."""
         return not self._jobs
+
+    def take(self) -> Callable[[], None] | None:
+        """Takes the next job away."""
+        try:
+            return self._jobs.popleft()
+        except IndexError:
+            return None
 
     def close(self) -> None:
         """Drops what is waiting."""
@@ -148,6 +162,17 @@ class ThreadLane:
     def idle(self) -> bool:
         """Tells whether nothing is waiting."""
         return self._jobs.empty()
+
+    def take(self) -> Callable[[], None] | None:
+        """Takes the next job away."""
+        try:
+            job = self._jobs.get_nowait()
+        except queue.Empty:
+            return None
+        if job is None:
+            # The end of the lane, which its thread must find.
+            self._jobs.put(None)
+        return job
 
     def close(self) -> None:
         """Drops what is waiting and waits for what runs, five seconds at most."""

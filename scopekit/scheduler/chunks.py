@@ -79,6 +79,8 @@ class Chunks:
         self.records: dict[int, ChunkRecord] = {}
         self.makers: dict[int, int] = {}
         self._out = out
+        # Results that tasks of a worker hold handles to.
+        self._lent: dict[WorkerId, dict[int, None]] = {}
         # Tasks whose results are all gone for good, whom the scheduler need not keep.
         self.forgotten: deque[int] = deque()
 
@@ -245,6 +247,33 @@ class Chunks:
             chunk.descendants -= 1
             if not chunk.descendants:
                 self.release_if_unwanted(chunk)
+
+    def lend(self, worker: WorkerId, chunks: Iterable[int]) -> None:
+        """Takes note that the handles to chunks live at a worker."""
+        self._lent.setdefault(worker, {}).update(dict.fromkeys(chunks))
+
+    def take_back(self, worker: WorkerId, chunks: Iterable[int]) -> None:
+        """Takes note that handles are gone which lived at a worker."""
+        lent = self._lent.get(worker, {})
+        self.drop_handles([chunk for chunk in chunks if lent.pop(chunk, 0) is None])
+
+    def lent_to(self, worker: WorkerId) -> list[ChunkRecord]:
+        """Returns the chunks to which handles live at a worker."""
+        return self.find(self._lent.get(worker, ()))
+
+    def forget_handles(self, worker: WorkerId) -> None:
+        """Takes note that all handles are gone which lived at a worker."""
+        self.drop_handles(self._lent.pop(worker, ()))
+
+    def drop_handles(self, chunks: Iterable[int]) -> None:
+        """Takes note that a handle to each of these chunks is gone."""
+        records = self.records
+        for chunk_id in chunks:
+            chunk = records.get(chunk_id)
+            if chunk is not None:
+                chunk.handles -= 1
+                if chunk.handles <= 0:
+                    self.release_if_unwanted(chunk)
 
     # -- where it is to be ---------------------------------------------------------------
 

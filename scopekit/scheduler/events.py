@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = (
     "CancelAsked",
+    "ChildSpawned",
     "ChunkFailed",
     "ChunkPinned",
     "ChunkStored",
@@ -28,6 +29,7 @@ __all__ = (
     "ForgetCalls",
     "HandlesAdded",
     "HandlesDropped",
+    "HandlesReturned",
     "Refuse",
     "RetractRuns",
     "RunFailed",
@@ -52,6 +54,20 @@ class TaskSpawned(NamedTuple):
     """A user asked for a task."""
 
     spec: TaskSpec
+    at: float
+
+
+class ChildSpawned(NamedTuple):
+    """A task asked for a task.
+
+    Attributes:
+        worker: where the one that asked runs, and the handles to the results live.
+        processor: where it was kept to run, None if it is to be sent somewhere.
+    """
+
+    spec: TaskSpec
+    worker: WorkerId
+    processor: Processor | None
     at: float
 
 
@@ -154,6 +170,13 @@ class HandlesDropped(NamedTuple):
     chunks: tuple[int, ...]
 
 
+class HandlesReturned(NamedTuple):
+    """Handles to results are gone that tasks of a worker had."""
+
+    worker: WorkerId
+    chunks: tuple[int, ...]
+
+
 class WorkerJoined(NamedTuple):
     """A process is ready for work."""
 
@@ -188,6 +211,7 @@ class TimePassed(NamedTuple):
 
 Event = (
     TaskSpawned
+    | ChildSpawned
     | RunStarted
     | RunFinished
     | RunFailed
@@ -199,6 +223,7 @@ Event = (
     | ChunkFailed
     | HandlesAdded
     | HandlesDropped
+    | HandlesReturned
     | WorkerJoined
     | WorkerLeft
     | CancelAsked

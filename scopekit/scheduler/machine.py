@@ -97,6 +97,7 @@ class Scheduler(Records):
         self._masks: dict[int, tuple[Operands, int]] = {}
         self._handlers: dict[type, Callable[[Any], None]] = {
             ev.TaskSpawned: self._on_spawned,
+            ev.ChildSpawned: self._on_child_spawned,
             ev.RunStarted: self._on_started,
             ev.RunFinished: self._on_finished,
             ev.RunFailed: self._on_failed,
@@ -108,6 +109,7 @@ class Scheduler(Records):
             ev.ChunkFailed: self._on_chunk_failed,
             ev.HandlesAdded: self._on_handles_added,
             ev.HandlesDropped: self._on_handles_dropped,
+            ev.HandlesReturned: self._on_handles_returned,
             ev.WorkerJoined: self._on_joined,
             ev.WorkerLeft: self._on_left,
             ev.CancelAsked: self._on_cancel,
@@ -187,6 +189,41 @@ class Scheduler(Records):
             record.deadline = at + spec.wait_for
         if not spec.inputs or (self._take_inputs(record, at) and not record.unplanned):
             self._place(record, at)
+
+    def _on_child_spawned(self, event: ev.ChildSpawned) -> None:
+        spec, worker, processor, at = event
+        if self.topology.process(worker) is None:
+            return  # whoever asked for it is gone, and asks again where it runs next
+        self._at = at
+        record = self.tasks[spec.id] = TaskRecord(spec, at, self.out.cause)
+        self.table.expect_outputs(record)
+        self.table.lend(worker, spec.outputs)
+        error = self._refused_at_spawn(record)
+        if error is not None:
+            record.topology = self.topology
+            self._end(record, "failed", error, at=at)
+        elif spec.wait_for:
+            record.deadline = at + spec.wait_for
+        if record.state not in FINAL_STATES and spec.inputs:
+            self._take_inputs(record, at)
+        if processor is not None:
+            self._adopt(record, processor)
+        elif record.state not in FINAL_STATES and not record.unplanned:
+            self._place(record, at)
+
+    def _adopt(self, record: TaskRecord, processor: Processor) -> None:
+        """Takes note that a task is where it was spawned, unless it may not stay there."""
+        load = self.loads.by_processor[processor]
+        if record.state not in FINAL_STATES:
+            operands = record.operands = self.operands(record)
+            record.topology = self.topology
+            record.allowed = self._mask(operands)
+            if record.allowed & load.bit:
+                self._assign(record, load, "it was spawned there")
+                return
+        self.out.put(ev.RetractRuns(processor.worker, (record.spec.id,), self.out.cause))
+        if record.state not in FINAL_STATES and not record.unplanned:
+            self._place(record, self._at)
 
     def _refused_at_spawn(self, record: TaskRecord) -> SchedulingError | None:
         """Judges what the program's text decides, and never what only a run can tell.
@@ -456,6 +493,11 @@ class Scheduler(Records):
         return maker.processor.worker
 
     def _send(self, record: TaskRecord, load: Load, rule: str) -> None:
+        self._assign(record, load, rule)
+        self.out.commands.append(ev.StartRun(record.spec.id, load.processor, self.out.cause))
+
+    def _assign(self, record: TaskRecord, load: Load, rule: str) -> None:
+        """Counts on a task being at a processor, and has its inputs sent there."""
         spec = record.spec
         if not record.missing and record.state != "queued":
             self._turn(record, "queued")
@@ -470,7 +512,6 @@ class Scheduler(Records):
             for need in spec.inputs:
                 chunk = self.table.records[need.chunk]
                 self.table.deliver(chunk, processor.worker, self._maker_worker(chunk))
-        self.out.commands.append(ev.StartRun(spec.id, processor, self.out.cause))
         records = self.table.records
         for output in spec.outputs:
             made = records.get(output)
@@ -834,13 +875,10 @@ class Scheduler(Records):
             chunk.handles += 1
 
     def _on_handles_dropped(self, event: ev.HandlesDropped) -> None:
-        records = self.table.records
-        for chunk_id in event.chunks:
-            chunk = records.get(chunk_id)
-            if chunk is not None:
-                chunk.handles -= 1
-                if chunk.handles <= 0:
-                    self.table.release_if_unwanted(chunk)
+        self.table.drop_handles(event.chunks)
+
+    def _on_handles_returned(self, event: ev.HandlesReturned) -> None:
+        self.table.take_back(event.worker, event.chunks)
 
     # -- workers ----------------------------------------------------------------
 
@@ -862,6 +900,7 @@ class Scheduler(Records):
         for record in interrupted.values():
             record.processor = None
             record.operands = None
+        self._orphan(event, interrupted)
         for record in self._bereft(lost) if lost else ():
             if record.spec.id not in interrupted and record.state != "running":
                 self._miss_again(record, event.at)
@@ -872,6 +911,25 @@ class Scheduler(Records):
                 self._make_again([chunk], event.at)
             self.table.release_if_unwanted(chunk)
         self._replace_all(event.at)
+
+    def _orphan(self, event: ev.WorkerLeft, interrupted: Mapping[int, TaskRecord]) -> None:
+        """Lets go of what tasks of a dead worker spawned.
+
+        Where such a task runs again it spawns anew; what it had spawned ends with it.
+        """
+        for chunk in self.table.lent_to(event.worker):
+            record = self.tasks.get(self.table.makers.get(chunk.id, 0))
+            if record is None or record.state in FINAL_STATES:
+                continue
+            parent = interrupted.get(record.spec.parent or 0)
+            if parent is not None and parent.state not in FINAL_STATES:
+                self._retract(record)
+                error = TaskCancelledError(
+                    f"{record.spec.name} was cancelled: worker {event.worker} is gone, and with"
+                    f" it the run of {parent.spec.name} that spawned it"
+                )
+                self._end(record, "cancelled", error, at=event.at)
+        self.table.forget_handles(event.worker)
 
     def _bereft(self, lost: Mapping[int, ChunkRecord]) -> list[TaskRecord]:
         """Returns the unfinished tasks that need one of the chunks that are lost."""

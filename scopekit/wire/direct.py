@@ -395,6 +395,14 @@ class DirectLine:
         """Has an event loop receive whenever it has nothing else to do; see :class:`Post`."""
         self._post.attach(loop, after)
 
+    def lead(self, holds: Callable[[], bool], until: float | None) -> bool:
+        """Receives in the caller's thread until something holds; see :class:`Post`."""
+        return self._post.lead(holds, until)
+
+    def nudge(self) -> None:
+        """Has whoever leads see whether what it waits for holds now."""
+        self._post.nudge()
+
     def send(self, reports: Sequence[msg.Report]) -> None:
         """Sends reports; any thread may do so.
 
