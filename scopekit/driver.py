@@ -655,35 +655,26 @@ def _ran_on(record: TaskRecord, worker: WorkerId) -> bool:
     return record.processor is not None and record.processor.worker == worker
 
 
+_EVENTS: dict[type, Callable[[Any, WorkerId], ev.Event]] = {
+    msg.Started: lambda said, worker: ev.RunStarted(said.task, worker, said.at),
+    msg.Paused: lambda said, worker: ev.RunPaused(said.task, worker, said.at),
+    msg.Resumed: lambda said, worker: ev.RunResumed(said.task, worker, said.at),
+    msg.RunError: lambda said, worker: ev.RunFailed(
+        said.task, worker, said.error, said.started, said.finished
+    ),
+    msg.HandedBack: lambda said, worker: ev.RunHandedBack(
+        said.task, worker, said.chunk, said.scope, time.time()
+    ),
+    msg.Arrived: lambda said, worker: ev.ChunksArrived(worker, said.chunks),
+    msg.StillWaiting: lambda said, worker: ev.ChunksMissed(worker, said.chunks, time.time()),
+    msg.Returned: lambda said, worker: ev.HandlesReturned(worker, said.chunks),
+    msg.ChunkPut: lambda said, worker: ev.ChunkStored(said.chunk, worker, time.time()),
+    msg.PutFailed: lambda said, worker: ev.ChunkFailed(said.chunk, worker, said.error, time.time()),
+}
+
+
 def _event(report: msg.Report, worker: WorkerId) -> ev.Event:
-    match report:
-        case msg.Started(task, at):
-            return ev.RunStarted(task, worker, at)
-        case msg.Arrived(chunks):
-            return ev.ChunksArrived(worker, chunks)
-        case msg.StillWaiting(chunks):
-            return ev.ChunksMissed(worker, chunks, time.time())
-        case msg.RunError(task, error, started, finished):
-            return ev.RunFailed(task, worker, error, started, finished)
-        case msg.HandedBack(task, chunk_id, scope):
-            return ev.RunHandedBack(task, worker, chunk_id, scope, time.time())
-        case _:
-            return _chunk_event(report, worker)
-
-
-def _chunk_event(report: msg.Report, worker: WorkerId) -> ev.Event:
-    match report:
-        case msg.Returned(chunks):
-            return ev.HandlesReturned(worker, chunks)
-        case msg.ChunkPut(chunk):
-            return ev.ChunkStored(chunk, worker, time.time())
-        case msg.PutFailed(chunk_id, error):
-            return ev.ChunkFailed(chunk_id, worker, error, time.time())
-        case msg.Arrived(chunks):
-            return ev.ChunksArrived(worker, chunks)
-        case msg.StillWaiting(chunks):
-            return ev.ChunksMissed(worker, chunks, time.time())
-    raise AssertionError(report)
+    return _EVENTS[type(report)](report, worker)
 
 
 def print_output(stream: str, text: str) -> None:

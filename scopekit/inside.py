@@ -179,7 +179,7 @@ class Inside(Spawner):
                 "a handle that a task made can be waited for in that task alone, and no task"
                 " runs here"
             )
-        self._agent.children.help(here.processor, holds, until, wanted)
+        self._agent.children.help(here.id, here.processor, holds, until, wanted)
 
     def _values_of(self, found: Sequence[Task | Chunk], timeout: float | None) -> list[Any]:
         return [

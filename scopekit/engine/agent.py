@@ -587,6 +587,7 @@ class Agent:
             self._wake.clear()
             self._drop_released()
             self.children.report_handles()
+            self.children.report_blocked(_FLUSH_SECONDS)
             self._note_running()
             if self._waiting:
                 self._note_waiting()

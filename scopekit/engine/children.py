@@ -102,6 +102,8 @@ class Children:
         self._lock = threading.RLock()
         self._news = threading.Condition(self._lock)
         self._helping = 0
+        # Tasks that wait and have nothing to run above them: since when, and whether told.
+        self._blocked: dict[int, tuple[float, bool]] = {}
         self._depth = threading.local()
         self._fresh = contextvars.copy_context()
         self._closed = False
@@ -257,8 +259,18 @@ class Children:
 
     # -- waiting ----------------------------------------------------------------------------
 
+    def report_blocked(self, seconds: float) -> None:
+        """Reports the tasks that have waited for so long."""
+        now = time.time()
+        with self._lock:
+            for task, (since, told) in list(self._blocked.items()):
+                if not told and now - since >= seconds:
+                    self._blocked[task] = (since, True)
+                    self._agent.report_soon(msg.Paused(task, now))
+
     def help(
         self,
+        task: int,
         processor: Processor,
         holds: Callable[[], bool],
         until: float | None,
@@ -267,7 +279,8 @@ class Children:
         """Gives a processor to others until something holds.
 
         Args:
-            processor: where the caller runs.
+            task: the task of the caller.
+            processor: where it runs.
             holds: what it waits for.
             until: when to give up, by the monotonic clock; None never gives up.
             wanted: the task that it waits for, which runs first if it is here.
@@ -277,7 +290,14 @@ class Children:
                 return
             if not self._run_one(processor, wanted):
                 self._agent.flush()
-                self._await_news(processor, holds, until)
+                self._await_news(task, processor, holds, until)
+        self._unblock(task)
+
+    def _unblock(self, task: int) -> None:
+        with self._lock:
+            _, told = self._blocked.pop(task, (0.0, False))
+        if told:
+            self._agent.report_soon(msg.Resumed(task, time.time()))
 
     def _run_one(self, processor: Processor, wanted: int | None) -> bool:
         """Runs a task above the one that waits; tells whether there was one."""
@@ -320,7 +340,7 @@ class Children:
         self.report_handles(all_of_them=False)
 
     def _await_news(
-        self, processor: Processor, holds: Callable[[], bool], until: float | None
+        self, task: int, processor: Processor, holds: Callable[[], bool], until: float | None
     ) -> None:
         lane = self._agent.lane_of(processor)
 
@@ -331,6 +351,7 @@ class Children:
 
         with self._lock:
             self._helping += 1
+            self._blocked.setdefault(task, (time.time(), False))
         try:
             if self.line is not None and self.line.lead(something, until):
                 return

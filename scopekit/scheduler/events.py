@@ -35,6 +35,8 @@ __all__ = (
     "RunFailed",
     "RunFinished",
     "RunHandedBack",
+    "RunPaused",
+    "RunResumed",
     "RunStarted",
     "RunsAskedBack",
     "SendChunk",
@@ -73,6 +75,22 @@ class ChildSpawned(NamedTuple):
 
 class RunStarted(NamedTuple):
     """An engine began to run a task."""
+
+    task: int
+    worker: WorkerId
+    at: float
+
+
+class RunPaused(NamedTuple):
+    """A task waits for tasks that it spawned, and has given its processor up."""
+
+    task: int
+    worker: WorkerId
+    at: float
+
+
+class RunResumed(NamedTuple):
+    """A task that waited goes on."""
 
     task: int
     worker: WorkerId
@@ -213,6 +231,8 @@ Event = (
     TaskSpawned
     | ChildSpawned
     | RunStarted
+    | RunPaused
+    | RunResumed
     | RunFinished
     | RunFailed
     | RunHandedBack

@@ -72,6 +72,8 @@ class Load:
         seconds: the work still to do, in seconds.
         tasks: the ids of the tasks, in the order in which they were sent, each with the
             name of its function.
+        paused: those of them that wait for others, and have given the processor up.
+        asked_at: when it was last asked to hand some of them back.
     """
 
     processor: Processor
@@ -80,6 +82,13 @@ class Load:
     seconds: float = 0.0
     tasks: dict[int, str] = field(default_factory=dict)
     by_function: dict[str, int] = field(default_factory=dict)
+    paused: set[int] = field(default_factory=set)
+    asked_at: float = float("-inf")
+
+    @property
+    def is_idle(self) -> bool:
+        """Tells whether it has nothing to run."""
+        return len(self.tasks) == len(self.paused)
 
     def weigh(self) -> None:
         """Sums the work anew by what is known now."""
@@ -92,12 +101,33 @@ class Load:
     def add(self, task: int, function: str) -> None:
         """Counts a task in."""
         self.tasks[task] = function
-        self.by_function[function] = self.by_function.get(function, 0) + 1
-        self.weigh()
+        self._count(function)
 
     def remove(self, task: int) -> None:
         """Counts a task out."""
         function = self.tasks.pop(task)
+        if task in self.paused:
+            self.paused.remove(task)
+        else:
+            self._discount(function)
+
+    def pause(self, task: int) -> None:
+        """Takes note that a task waits for others, as long as it does."""
+        if task in self.tasks and task not in self.paused:
+            self.paused.add(task)
+            self._discount(self.tasks[task])
+
+    def resume(self, task: int) -> None:
+        """Takes note that a task goes on."""
+        if task in self.paused:
+            self.paused.remove(task)
+            self._count(self.tasks[task])
+
+    def _count(self, function: str) -> None:
+        self.by_function[function] = self.by_function.get(function, 0) + 1
+        self.weigh()
+
+    def _discount(self, function: str) -> None:
         left = self.by_function[function] - 1
         if left:
             self.by_function[function] = left
@@ -154,7 +184,7 @@ class Loads:
 
     def _judge(self, load: Load) -> None:
         bit = load.bit
-        if not load.tasks:
+        if load.is_idle:
             self.idle |= bit
             self.room |= bit
             return
@@ -174,7 +204,7 @@ class Loads:
 
     def wants_more(self, load: Load) -> bool:
         """Tells whether it is time to send more: not for each task that ends, in bulk."""
-        return not load.tasks or load.seconds < self._budget / 2
+        return load.is_idle or load.seconds < self._budget / 2
 
     def add(self, load: Load, task: int, function: str) -> None:
         """Counts a task in."""
@@ -184,6 +214,16 @@ class Loads:
     def remove(self, load: Load, task: int) -> None:
         """Counts a task out."""
         load.remove(task)
+        self._judge(load)
+
+    def pause(self, load: Load, task: int) -> None:
+        """Takes note that a task waits for others, and has given its processor up."""
+        load.pause(task)
+        self._judge(load)
+
+    def resume(self, load: Load, task: int) -> None:
+        """Takes note that a task goes on."""
+        load.resume(task)
         self._judge(load)
 
     def learn(self, function: str, seconds: float) -> None:

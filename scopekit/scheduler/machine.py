@@ -35,6 +35,7 @@ enough. Nothing is sent again that must not run twice and may have begun.
 from __future__ import annotations
 
 from collections import deque
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from scopekit.errors import (
@@ -74,6 +75,10 @@ _MASKS_KEPT = 4096
 # Tasks are asked back from a processor only if it has so many seconds of work more.
 _WORTH_ASKING = 5e-3
 _ASKED_AT_ONCE = 64
+# A processor is asked no more often than so many seconds apart, and only about so many of
+# its tasks: most are refused where scopes keep them.
+_ASK_AGAIN = 5e-3
+_LOOKED_AT = 128
 
 
 class Scheduler(Records):
@@ -99,6 +104,8 @@ class Scheduler(Records):
             ev.TaskSpawned: self._on_spawned,
             ev.ChildSpawned: self._on_child_spawned,
             ev.RunStarted: self._on_started,
+            ev.RunPaused: self._on_paused,
+            ev.RunResumed: self._on_resumed,
             ev.RunFinished: self._on_finished,
             ev.RunFailed: self._on_failed,
             ev.RunHandedBack: self._on_handed_back,
@@ -220,10 +227,20 @@ class Scheduler(Records):
             record.allowed = self._mask(operands)
             if record.allowed & load.bit:
                 self._assign(record, load, "it was spawned there")
+                self._share(load)
                 return
         self.out.put(ev.RetractRuns(processor.worker, (record.spec.id,), self.out.cause))
         if record.state not in FINAL_STATES and not record.unplanned:
             self._place(record, self._at)
+
+    def _share(self, load: Load) -> None:
+        """Has a processor hand tasks back that gathered there, if others are idle."""
+        if load.seconds < _WORTH_ASKING or self._at < load.asked_at + _ASK_AGAIN:
+            return
+        load.asked_at = self._at
+        for idle in self.loads.some_idle():
+            if idle is not load and self.loads.has_room(idle):
+                self._ask_back(load, idle)
 
     def _refused_at_spawn(self, record: TaskRecord) -> SchedulingError | None:
         """Judges what the program's text decides, and never what only a run can tell.
@@ -560,24 +577,28 @@ class Scheduler(Records):
         return bool(line)
 
     def _use_room(self, load: Load) -> None:
-        """Finds work for a processor that is about to run dry."""
+        """Finds work for a processor that is about to run dry, or for others by it."""
         if self.loads.kept_for(load.processor.worker) is not None:
             return
         if not self.loads.wants_more(load):
+            if self.loads.idle:
+                self._share(load)
             return
         if self._lines:
             self._serve_lines(load)
-        if not load.tasks:
+        if load.is_idle:
             self._ask_back_for(load)
 
     def _ask_back_for(self, idle: Load) -> None:
         """Asks the processor with the most work for tasks that an idle one may run."""
         loaded = self.loads.busiest(self.topology.everything, _WORTH_ASKING)
-        if loaded is None or not self.loads.has_room(idle):
-            return
+        if loaded is not None and self.loads.has_room(idle):
+            self._ask_back(loaded, idle)
+
+    def _ask_back(self, loaded: Load, idle: Load) -> None:
         wanted: list[int] = []
         most = min(_ASKED_AT_ONCE, len(loaded.tasks) // 2)
-        for task in reversed(loaded.tasks):
+        for task in islice(reversed(loaded.tasks), _LOOKED_AT):
             if len(wanted) >= most:
                 break
             record = self.tasks[task]
@@ -596,6 +617,19 @@ class Scheduler(Records):
         if record is not None:
             self._turn(record, "running")
             record.started = event.at
+
+    def _on_paused(self, event: ev.RunPaused) -> None:
+        self._at = event.at
+        record = self._sent_to(event.task, event.worker)
+        if record is not None and record.processor is not None:
+            load = self.loads.by_processor[record.processor]
+            self.loads.pause(load, event.task)
+            self._use_room(load)
+
+    def _on_resumed(self, event: ev.RunResumed) -> None:
+        record = self._sent_to(event.task, event.worker)
+        if record is not None and record.processor is not None:
+            self.loads.resume(self.loads.by_processor[record.processor], event.task)
 
     def _on_finished(self, event: ev.RunFinished) -> None:
         task, worker, results, started, finished = event

@@ -28,11 +28,13 @@ __all__ = (
     "HandedBack",
     "Order",
     "Output",
+    "Paused",
     "PeerAddress",
     "PlainArguments",
     "Put",
     "PutFailed",
     "Report",
+    "Resumed",
     "Retract",
     "Returned",
     "Run",
@@ -219,6 +221,22 @@ class Started:
     at: float
 
 
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """A task has waited for a while, and others may have its processor."""
+
+    task: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """A task that waited goes on."""
+
+    task: int
+    at: float
+
+
 class Finished(NamedTuple):
     """A task gave its results.
 
@@ -330,6 +348,8 @@ class PutFailed:
 
 Report = (
     Started
+    | Paused
+    | Resumed
     | Finished
     | RunError
     | HandedBack

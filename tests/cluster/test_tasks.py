@@ -801,11 +801,6 @@ def test_run_calls_once_in_each_process(session):
         session.run(sk.myid, scope=ProcessScope(77))
 
 
-def test_a_task_spawned_inside_a_task_is_refused_in_words(session):
-    with pytest.raises(sk.ScopekitError, match="cannot spawn"):
-        session.spawn(lambda: sk.spawn(add, 1)).result(20)
-
-
 def test_current_task_knows_its_name_and_place(session):
     def look():
         task = sk.current_task()
