@@ -53,6 +53,8 @@ _WAITED_FOR = (
     ev.RunFailed,
     ev.WorkerJoined,
     ev.WorkerLeft,
+    ev.ChunksArrived,
+    ev.RunHandedBack,
 )
 _MOST_UNSENT = 64
 

@@ -30,6 +30,7 @@ from scopekit.options import (
     perimeter_scope,
 )
 from scopekit.places import Process, Topology
+from scopekit.removal import drain
 from scopekit.roster import NodeNames, Roster
 from scopekit.scheduler import events as ev
 from scopekit.scheduler.placement import allowed_mask, refusal
@@ -596,6 +597,48 @@ class Session(Spawner):
         if not joined:
             raise ScopekitError(f"workers {ids} did not become ready within {timeout:g} s")
         return list(ids)
+
+    def remove_workers(
+        self, workers: Iterable[WorkerId], *, force: bool = False, timeout: float = 60
+    ) -> list[WorkerId]:
+        """Takes engines out of the session, once they have nothing left to do.
+
+        What they run ends first, what they have not begun goes to others, and what they
+        hold moves to where it is valid. Engines that were started here are stopped, all
+        others are left running.
+
+        Args:
+            workers: their ids.
+            force: True to go on although something will be lost.
+            timeout: seconds to wait at most for all of it.
+
+        Returns:
+            The ids of the workers that are left.
+
+        Raises:
+            ScopekitError: one of them is no engine of this session; something would be
+                lost with them, and what; they had not ended in time.
+        """
+        self._check_open()
+        chosen = list(dict.fromkeys(workers))
+        engines = [worker for worker in self.workers if worker != self._here]
+        for worker in chosen:
+            if worker not in engines or self._link is None or self._roster is None:
+                known = ", ".join(map(str, engines)) or "none"
+                raise ScopekitError(
+                    f"worker {worker!r} is no engine of this session; its engines are {known}"
+                )
+        if chosen and self._roster is not None:
+            began = time.monotonic()
+            drain(self._driver, chosen, force=force, timeout=timeout)
+            self._roster.dismiss(chosen)
+            left = timeout - (time.monotonic() - began)
+            gone = self._driver.wait_until(
+                lambda: not any(self.topology.process(worker) for worker in chosen), max(1.0, left)
+            )
+            if not gone:
+                raise ScopekitError(f"workers {chosen} did not end within {timeout:g} s")
+        return self.workers
 
     # -- closing ------------------------------------------------------------------------
 

@@ -171,6 +171,7 @@ class Agent:
         self._lent: set[int] = set()
         self._released: deque[int] = deque()
         self._publisher: threading.Thread | None = None
+        self._starting = threading.Lock()
         self.children = Children(self)
         self._on_order: dict[type, Callable[[Any], None]] = {
             msg.TopologyChanged: self._on_topology,
@@ -202,11 +203,7 @@ class Agent:
         self.addresses = order.addresses
 
     def _on_run(self, order: msg.Run) -> None:
-        if self._publisher is None and self._background:
-            self._publisher = threading.Thread(
-                target=self._publish_forever, name=f"scopekit-publisher-{self.worker}", daemon=True
-            )
-            self._publisher.start()
+        self._start_publisher()
         function = self._functions.get(order.digest)
         if function is None:
             function = self._functions[order.digest] = _Function(order.function)
@@ -220,6 +217,20 @@ class Agent:
             for chunk in order.inputs:
                 if chunk in self._refused:
                     self._hand_back_waiting(chunk, self._refused.pop(chunk))
+
+    def _start_publisher(self) -> None:
+        if self._publisher is not None or not self._background:
+            return
+        # Orders come on one thread, copies of chunks on another.
+        with self._starting:
+            self._start_publisher_once()
+
+    def _start_publisher_once(self) -> None:
+        if self._publisher is None:
+            name = f"scopekit-publisher-{self.worker}"
+            publisher = threading.Thread(target=self._publish_forever, name=name, daemon=True)
+            publisher.start()
+            self._publisher = publisher
 
     def _has_to_wait(self, pending: _Pending) -> bool:
         """Enters a task at the inputs that are not here yet."""
@@ -311,6 +322,7 @@ class Agent:
                 continue
             arrived.append(head.id)
         if arrived:
+            self._start_publisher()
             with self._lock:
                 self._pending.append(msg.Arrived(tuple(arrived)))
             self._wake.set()

@@ -24,6 +24,8 @@ __all__ = (
     "ChunksArrived",
     "ChunksMissed",
     "Command",
+    "DrainAsked",
+    "DrainEnded",
     "DropChunks",
     "Event",
     "ForgetCalls",
@@ -214,6 +216,23 @@ class WorkerLeft(NamedTuple):
     planned: bool = False
 
 
+class DrainAsked(NamedTuple):
+    """Workers are to be removed: they get no more tasks, and what they hold is to move.
+
+    It may come again, for what they made since.
+    """
+
+    workers: tuple[WorkerId, ...]
+    at: float
+
+
+class DrainEnded(NamedTuple):
+    """Workers that were to be removed stay."""
+
+    workers: tuple[WorkerId, ...]
+    at: float
+
+
 class CancelAsked(NamedTuple):
     """A user wants a task not to run."""
 
@@ -246,6 +265,8 @@ Event = (
     | HandlesReturned
     | WorkerJoined
     | WorkerLeft
+    | DrainAsked
+    | DrainEnded
     | CancelAsked
     | TimePassed
 )

@@ -162,6 +162,7 @@ class Loads:
         self._budget = budget
         self._next = 0
         self._alone: dict[WorkerId, int] = {}
+        self.draining: frozenset[WorkerId] = frozenset()
         self.all: list[Load] = []
         self.of_worker: dict[WorkerId, list[Load]] = {}
         for number, processor in enumerate(topology.processors):
@@ -196,11 +197,15 @@ class Loads:
 
     def has_room(self, load: Load) -> bool:
         """Tells whether another task may be sent to a processor."""
-        return bool(self.room & load.bit) and load.processor.worker not in self._alone
+        return bool(self.room & load.bit) and self.is_open(load.processor.worker)
 
     def may_wait_at(self, load: Load) -> bool:
         """Tells whether a task may be sent there to wait for what is made there."""
-        return len(load.tasks) < _MOST_AHEAD and load.processor.worker not in self._alone
+        return len(load.tasks) < _MOST_AHEAD and self.is_open(load.processor.worker)
+
+    def is_open(self, worker: WorkerId) -> bool:
+        """Tells whether a process takes tasks: it is not kept for one, and is to stay."""
+        return worker not in self._alone and worker not in self.draining
 
     def wants_more(self, load: Load) -> bool:
         """Tells whether it is time to send more: not for each task that ends, in bulk."""
@@ -244,7 +249,7 @@ class Loads:
             The load of the processor, None if none of the mask has room.
         """
         mask &= self.room
-        if self._alone:
+        if self._alone or self.draining:
             mask &= ~self._closed()
         if not mask:
             return None
@@ -331,7 +336,7 @@ class Loads:
         among = [
             worker
             for worker, loads in self.of_worker.items()
-            if worker not in self._alone and any(load.bit & mask for load in loads)
+            if self.is_open(worker) and any(load.bit & mask for load in loads)
         ]
         # What may kill its process comes to the user's own one last.
         best = min(among, key=lambda w: (w == CLIENT, self.seconds_of(w)), default=None)
@@ -357,6 +362,6 @@ class Loads:
 
     def _closed(self) -> int:
         closed = 0
-        for worker in self._alone:
+        for worker in (*self._alone, *self.draining):
             closed |= self._topology.worker_mask(worker)
         return closed

@@ -46,6 +46,7 @@ from scopekit.errors import (
 )
 from scopekit.graph import FINAL_STATES, TaskRecord
 from scopekit.scheduler import events as ev
+from scopekit.scheduler.leaving import held_by_these_alone, where_it_can_go
 from scopekit.scheduler.lineage import makers_to_run_again
 from scopekit.scheduler.load import Loads
 from scopekit.scheduler.placement import allowed_mask, explain, never_meet, refusal
@@ -119,6 +120,8 @@ class Scheduler(Records):
             ev.HandlesReturned: self._on_handles_returned,
             ev.WorkerJoined: self._on_joined,
             ev.WorkerLeft: self._on_left,
+            ev.DrainAsked: self._on_drain,
+            ev.DrainEnded: self._on_drain_ended,
             ev.CancelAsked: self._on_cancel,
             ev.TimePassed: self._on_time,
         }
@@ -433,7 +436,7 @@ class Scheduler(Records):
         if not forced:
             return None
         among = [loads.by_processor[p] for p in self.topology.select(allowed)]
-        open_to_all = [load for load in among if loads.kept_for(load.processor.worker) is None]
+        open_to_all = [load for load in among if loads.is_open(load.processor.worker)]
         least = min(open_to_all, key=lambda load: load.seconds, default=None)
         return None if least is None else (least, "least loaded")
 
@@ -946,6 +949,41 @@ class Scheduler(Records):
             self.table.release_if_unwanted(chunk)
         self._replace_all(event.at)
 
+    def _on_drain(self, event: ev.DrainAsked) -> None:
+        self._at = event.at
+        self.loads.draining |= set(event.workers)
+        for worker in event.workers:
+            self._empty(worker)
+        for chunk in held_by_these_alone(self, event.workers):
+            home = where_it_can_go(self, chunk)
+            if home is not None:
+                self.table.deliver(chunk, home, None)
+
+    def _empty(self, worker: WorkerId) -> None:
+        """Takes back what a worker has not begun, as far as others may run it."""
+        asked: list[int] = []
+        elsewhere = ~self.topology.worker_mask(worker)
+        for load in self.loads.of_worker.get(worker, ()):
+            for task in list(load.tasks):
+                record = self.tasks[task]
+                if not record.allowed & elsewhere or record.state == "running":
+                    continue
+                if record.missing:
+                    self._retract(record)
+                    self._count_unplanned(record)
+                    self._to_place.append(task)
+                elif not record.asked_back:
+                    record.asked_back = True
+                    asked.append(task)
+        if asked:
+            self.out.put(ev.RunsAskedBack(worker, tuple(asked), self.out.cause))
+
+    def _on_drain_ended(self, event: ev.DrainEnded) -> None:
+        self._at = event.at
+        self.loads.draining -= set(event.workers)
+        for worker in event.workers:
+            self._to_use.extend(load.processor for load in self.loads.of_worker.get(worker, ()))
+
     def _orphan(self, event: ev.WorkerLeft, interrupted: Mapping[int, TaskRecord]) -> None:
         """Lets go of what tasks of a dead worker spawned.
 
@@ -1064,10 +1102,10 @@ class Scheduler(Records):
 
     def _rebuild_loads(self) -> None:
         self._masks.clear()
-        known = self.loads.by_processor
-        kept = self.loads.kept()
-        self.loads = Loads(self.topology, self.durations, self.budget, known)
-        self.loads.keep_again(kept)
+        before = self.loads
+        self.loads = Loads(self.topology, self.durations, self.budget, before.by_processor)
+        self.loads.keep_again(before.kept())
+        self.loads.draining = before.draining & set(self.topology.workers)
 
     # -- control ----------------------------------------------------------------
 

@@ -269,6 +269,13 @@ def test_who_lies_outside_a_chunk_s_scope_is_told_so_and_gets_nothing(agent, lan
 # -- in the background --------------------------------------------------------------
 
 
+def test_copies_that_come_to_an_agent_that_ran_nothing_are_told_of(lane):
+    agent = Told(lane, background=True)
+    agent.take(1, [chunk(2, 5)])
+    until(lambda: msg.Arrived((2,)) in agent.reports)
+    agent.close()
+
+
 def test_a_chunk_that_does_not_come_is_asked_for_again(lane, monkeypatch):
     monkeypatch.setattr(agents, "_ASK_AGAIN_SECONDS", 0.05)
     agent = Told(lane, background=True)
