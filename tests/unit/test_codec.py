@@ -348,3 +348,19 @@ def test_sizes_are_only_asked_of_those_who_know():
 
     assert value_nbytes(b"x" * 1000) >= 1000
     assert value_nbytes(Proxy()) == 0
+
+
+def nested(value, times):
+    for _ in range(times):
+        value = [value]
+    return value
+
+
+def test_a_handle_a_million_containers_deep_is_refused_in_words(task):
+    with pytest.raises(ScopekitError, match=r"argument 'x' holds a task or chunk within 1000001"):
+        pack_call(add, (nested(task, 1_000_001),), {}, name="t")
+
+
+def test_values_a_million_containers_deep_are_refused_in_words():
+    with pytest.raises(ScopekitError, match=r"argument 'x' \(list\) cannot be sent"):
+        pack_call(add, (nested(1, 1_000_000),), {}, name="t")
