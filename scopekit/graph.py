@@ -7,7 +7,6 @@ task that makes it.
 
 from __future__ import annotations
 
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ __all__ = (
 )
 
 WorkerId = int | str
-_NOBODY: Mapping[WorkerId, WorkerId] = MappingProxyType({})
+_NOBODY: Mapping[WorkerId, WorkerId] = {}
 TaskState = Literal[
     "waiting", "unmatched", "queued", "running", "done", "failed", "blocked", "cancelled"
 ]

@@ -233,8 +233,8 @@ def _take_out(
         return value
     if id(value) in above:
         raise ScopekitError(
-            f"{origin or 'this'} is a {type(value).__name__} that holds a task or chunk, and itself. Pass"
-            " the handle outside of it."
+            f"{origin or 'this'} is a {type(value).__name__} that holds a task or chunk, and"
+            " itself. Pass the handle outside of it."
         )
     return _rebuild(value, origin, found, above | {id(value)})
 

@@ -356,11 +356,11 @@ def nested(value, times):
     return value
 
 
-def test_a_handle_a_million_containers_deep_is_refused_in_words(task):
-    with pytest.raises(ScopekitError, match=r"argument 'x' holds a task or chunk within 1000001"):
-        pack_call(add, (nested(task, 1_000_001),), {}, name="t")
+def test_a_handle_a_hundred_thousand_containers_deep_is_refused_in_words(task):
+    with pytest.raises(ScopekitError, match=r"argument 'x' holds a task or chunk within 100001"):
+        pack_call(add, (nested(task, 100_001),), {}, name="t")
 
 
-def test_values_a_million_containers_deep_are_refused_in_words():
+def test_values_a_hundred_thousand_containers_deep_are_refused_in_words():
     with pytest.raises(ScopekitError, match=r"argument 'x' \(list\) cannot be sent"):
-        pack_call(add, (nested(1, 1_000_000),), {}, name="t")
+        pack_call(add, (nested(1, 100_000),), {}, name="t")
