@@ -147,13 +147,19 @@ class Roster:
         for worker in left:
             self._leave(worker)
         if joined:
-            try:
-                self._join(joined)
-            except ScopekitError as error:
-                # Nobody waits for these engines; the others must go on.
-                sys.stderr.write(f"scopekit: {error}\n")
+            self._join_who_can(joined)
         if left or joined:
             self.tell_topology()
+
+    def _join_who_can(self, workers: list[int]) -> None:
+        """Makes engines part of the session, those that can be: nobody waits for the rest."""
+        try:
+            self._join(workers)
+        except ScopekitError as error:
+            for worker in workers if len(workers) > 1 else ():
+                self._join_who_can([worker])
+            if len(workers) == 1 and workers[0] in self._link.engine_ids():
+                sys.stderr.write(f"scopekit: {error}\n")
 
     def _leave(self, worker: WorkerId) -> None:
         self._views.forget(worker)

@@ -263,7 +263,10 @@ class ClusterLink:
         """
         wanted = self.engine_ids() if engine_ids is None else tuple(engine_ids)
         deadline = time.monotonic() + timeout
-        pending = {engine_id: self._ask_card(engine_id) for engine_id in wanted}
+        pending = {}
+        for engine_id in wanted:
+            with contextlib.suppress(IndexError, ScopekitError):  # it left in this very moment
+                pending[engine_id] = self._ask_card(engine_id)
         cards = {}
         for engine_id, reply in pending.items():
             with contextlib.suppress(Exception):  # who does not answer has no card

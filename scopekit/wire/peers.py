@@ -7,6 +7,7 @@ connection, never from what the message says. Its holder then asks the chunk's s
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import struct
 import threading
@@ -200,11 +201,11 @@ class PeerClient:
     def _ask(
         self, address: PeerAddress, chunks: Sequence[int], timeout: float
     ) -> list[tuple[StoredChunk, bytes]]:
-        socket = self._socket(address)
+        socket = self._socket(self._sockets, address)
         number = _ID.pack(next(self._requests))
-        socket.send([number, b"".join(map(_ID.pack, chunks))])
         until = time.monotonic() + timeout
         try:
+            socket.send([number, b"".join(map(_ID.pack, chunks))])
             while True:
                 socket.wait(until)
                 frames = socket.receive()
@@ -212,7 +213,7 @@ class PeerClient:
                 if frames[0] == number:
                     return _read_answer(frames[1:])
         except (TimeoutError, ConnectionError):
-            del self._sockets[address.endpoint]
+            self._sockets.pop(address.endpoint, None)
             socket.close()
             raise
 
@@ -230,15 +231,19 @@ class PeerClient:
         with self._lock:
             if self._closed:
                 return
-            line = self._pushers.get(address.endpoint)
-            if line is None:
-                line = self._pushers[address.endpoint] = _Line(self._context, self._keys, address)
-            line.send([_PUSHED, dump_value(heads), *pickles])
+            line = self._socket(self._pushers, address)
+            with contextlib.suppress(ConnectionError):
+                line.send([_PUSHED, dump_value(heads), *pickles])
 
-    def _socket(self, address: PeerAddress) -> _Line:
-        if address.endpoint not in self._sockets:
-            self._sockets[address.endpoint] = _Line(self._context, self._keys, address)
-        return self._sockets[address.endpoint]
+    def _socket(self, lines: dict[str, _Line], address: PeerAddress) -> _Line:
+        line = lines.get(address.endpoint)
+        if line is not None and line.is_broken():
+            # Perhaps the peer was only told late that it may let this process in.
+            line.close()
+            line = None
+        if line is None:
+            line = lines[address.endpoint] = _Line(self._context, self._keys, address)
+        return line
 
     def close(self) -> None:
         """Closes the sockets."""
@@ -255,28 +260,45 @@ class PeerClient:
 class _Line:
     """The socket to one peer, which notices when nobody is at the other end.
 
-    ZeroMQ goes on dialling a process that is gone, without a word; its monitor says so.
+    By itself ZeroMQ goes on dialling a process that is gone, without a word, and never
+    dials again where its key was refused. So it dials once, and its monitor says when the
+    connection is over: a few words for each line, as one that nobody reads and that is
+    full would stop ZeroMQ's own thread.
     """
 
     def __init__(self, context: Any, keys: KeyPair, address: PeerAddress) -> None:
         import zmq  # noqa: PLC0415  # loaded with the first session
 
+        self._zmq = zmq
         self._endpoint = address.endpoint
         self._socket = context.socket(zmq.DEALER)
         self._socket.curve_publickey, self._socket.curve_secretkey = keys
         self._socket.curve_serverkey = address.public_key
         self._socket.linger = 0
         self._socket.sndhwm = _MOST_QUEUED
+        self._socket.reconnect_ivl = -1
         self._monitor = self._socket.get_monitor_socket(
-            zmq.EVENT_DISCONNECTED | zmq.EVENT_CONNECT_RETRIED | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+            zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED | zmq.EVENT_HANDSHAKE_FAILED_AUTH
         )
         self._poller = zmq.Poller()
         self._poller.register(self._socket, zmq.POLLIN)
         self._poller.register(self._monitor, zmq.POLLIN)
         self._socket.connect(address.endpoint)
 
+    def is_broken(self) -> bool:
+        """Tells whether the connection is over."""
+        return bool(self._monitor.poll(0))
+
     def send(self, frames: Sequence[bytes]) -> None:
-        self._socket.send_multipart(frames)
+        """Sends a message, without waiting.
+
+        Raises:
+            ConnectionError: nobody is there to whom it could go.
+        """
+        try:
+            self._socket.send_multipart(frames, self._zmq.DONTWAIT)
+        except self._zmq.Again:
+            raise ConnectionError(f"{self._endpoint} is gone") from None
 
     def receive(self) -> list[bytes]:
         frames: list[bytes] = self._socket.recv_multipart()

@@ -100,7 +100,7 @@ class ViewWire:
             asked = [
                 (
                     config.worker,
-                    self._view(config.worker).apply_async(_entry("open_agent"), dump_value(config)),
+                    self._call(config.worker, "open_agent", dump_value(config)),
                 )
                 for config in configs
             ]
@@ -123,16 +123,14 @@ class ViewWire:
         Returns:
             For each worker, whether it got through.
         """
-        with self._lock:
-            asked = {
-                worker: self._view(worker).apply_async(
-                    _entry("dial"), self._session, dump_value(client)
-                )
-                for worker in workers
-            }
+        asked: dict[WorkerId, Any] = {}
         reached: dict[WorkerId, bool] = {}
+        with self._lock:
+            for worker in workers:
+                reached[worker] = False
+                with contextlib.suppress(ScopekitError):
+                    asked[worker] = self._call(worker, "dial", self._session, dump_value(client))
         for worker, reply in asked.items():
-            reached[worker] = False
             # Whatever keeps it from dialling, its view still works.
             with contextlib.suppress(Exception):
                 reached[worker] = bool(self._answer(worker, reply))
@@ -162,13 +160,20 @@ class ViewWire:
         with self._lock:
             for worker in workers:
                 with contextlib.suppress(ScopekitError):  # it left, with its agent
-                    view = self._view(worker)
-                    asked.append(view.apply_async(_entry("close_agent"), self._session))
+                    asked.append(self._call(worker, "close_agent", self._session))
         for reply in asked:
             reply.wait(_CLOSE_SECONDS)
 
-    def _view(self, worker: Any) -> Any:
-        return self._link.view(int(worker))
+    def _call(self, worker: Any, entry: str, *arguments: Any) -> Any:
+        """Calls a function of an engine's door.
+
+        Raises:
+            ScopekitError: the engine is gone.
+        """
+        try:
+            return self._link.view(int(worker)).apply_async(_entry(entry), *arguments)
+        except IndexError:
+            raise ScopekitError(f"worker {worker} is gone") from None
 
     # -- orders -----------------------------------------------------------------
 
@@ -192,9 +197,7 @@ class ViewWire:
 
     def _send_batch(self, worker: WorkerId, orders: list[msg.Order]) -> None:
         try:
-            reply = self._view(worker).apply_async(
-                _entry("receive"), self._session, dump_value(orders)
-            )
+            reply = self._call(worker, "receive", self._session, dump_value(orders))
         except ScopekitError:
             # The engine is gone: that is told by whoever watches the engines.
             return
@@ -228,10 +231,11 @@ class ViewWire:
         """
         import ipyparallel  # noqa: PLC0415
 
-        with self._lock:
-            reply = self._view(worker).apply_async(
-                _entry("give_chunks"), self._session, tuple(chunks)
-            )
+        try:
+            with self._lock:
+                reply = self._call(worker, "give_chunks", self._session, tuple(chunks))
+        except ScopekitError as error:
+            raise ChunkLostError(f"worker {worker}, which held the value, is gone") from error
         try:
             given: list[tuple[StoredChunk, bytes]] = reply.get(-1 if timeout is None else timeout)
         except ipyparallel.TimeoutError:
