@@ -446,8 +446,11 @@ class Scheduler(Records):
                 chunk = self.table.records[need.chunk]
                 self.table.deliver(chunk, processor.worker, self._maker_worker(chunk))
         self.out.commands.append(ev.StartRun(spec.id, processor, self.out.cause))
+        records = self.table.records
         for output in spec.outputs:
-            chunk = self.table.records[output]
+            chunk = records.get(output)
+            if chunk is None:
+                continue  # nobody wants it any more; the task runs again for another one
             if chunk.waiters is not None:
                 self._follow_planned(chunk, processor.worker)
             chunk.planned = True

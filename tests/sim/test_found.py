@@ -1,0 +1,24 @@
+"""Worlds in which the scheduler was once wrong, each shrunk to what it took."""
+
+import pytest
+
+from scopekit.scopes import DefaultScope, LabelScope
+from scopekit.testing import Cancel, Crash, Drop, Join, Leave, Plan, Put, Spawn, Worker, replay
+
+FOUND = {
+    "a task runs again for one of its results while nobody wants the other": Plan(
+        seed=0,
+        workers=(Worker(), Worker()),
+        acts=(
+            Spawn(at=0.0, task=10, scope=DefaultScope(), outputs=2),
+            Drop(at=0.1, chunk=11),
+            Spawn(at=0.3, task=40, kills=2),
+        ),
+    ),
+    # more below
+}
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_what_was_wrong_once_is_right(name):
+    replay(FOUND[name], tell=None)
