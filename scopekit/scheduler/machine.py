@@ -224,7 +224,8 @@ class Scheduler(Records):
 
     def _wait_for_inputs(self, record: TaskRecord, at: float) -> bool:
         """Counts what a task that is to run, or to run again, has to wait for."""
-        self.table.want(record)
+        if not record.holds_inputs:
+            self.table.want(record)
         record.missing = record.unplanned = 0
         for need in record.spec.inputs:
             chunk = self.table.records[need.chunk]
@@ -891,8 +892,6 @@ class Scheduler(Records):
         self._unmatched.pop(task, None)
         record.line = 0
         record.operands = None
-        if record.holds_inputs:
-            self.table.let_go(record)
         for chunk in self.table.find(need.chunk for need in record.spec.inputs):
             if chunk.waiters:
                 chunk.waiters = [waiter for waiter in chunk.waiters if waiter != task]

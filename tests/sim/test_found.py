@@ -15,6 +15,17 @@ FOUND = {
             Spawn(at=0.3, task=40, kills=2),
         ),
     ),
+    "an input is kept while its task is placed anew": Plan(
+        seed=0,
+        workers=(Worker(), Worker()),
+        acts=(
+            Spawn(at=0.0, task=20, scope=DefaultScope()),
+            Spawn(at=0.0, task=30),
+            Spawn(at=0.0, task=40, inputs=(21, 31), seconds=0.3082),
+            Drop(at=0.1, chunk=31),
+            Leave(at=0.4, worker=0),
+        ),
+    ),
     # more below
 }
 
