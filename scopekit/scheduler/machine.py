@@ -846,6 +846,7 @@ class Scheduler(Records):
         for chunk in lost.values():
             if chunk.state == "lost" and chunk.handles > 0:
                 self._make_again([chunk], event.at)
+            self.table.release_if_unwanted(chunk)
         self._replace_all(event.at)
 
     def _bereft(self, lost: Mapping[int, ChunkRecord]) -> list[TaskRecord]:

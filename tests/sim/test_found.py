@@ -26,6 +26,15 @@ FOUND = {
             Leave(at=0.4, worker=0),
         ),
     ),
+    "what is lost and wanted by nobody is forgotten": Plan(
+        seed=98,
+        workers=(Worker(), Worker(), Worker(labels=("camera",))),
+        acts=(
+            Spawn(at=0.0, task=230, scope=LabelScope("camera"), kills=1),
+            Put(at=0.0, chunk=270, scope=LabelScope("camera")),
+            Drop(at=0.0, chunk=270),
+        ),
+    ),
     # more below
 }
 
