@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from scopekit.places import Topology
     from scopekit.scheduler.load import Load
     from scopekit.scheduler.placement import Operands
+    from scopekit.scopes import Processor
 
 __all__ = ("Scheduler",)
 
@@ -92,6 +93,7 @@ class Scheduler(Records):
         self._finished: deque[int] = deque()
         self._to_block: deque[tuple[int, int, float]] = deque()
         self._to_place: deque[int] = deque()
+        self._to_use: deque[Processor] = deque()
         self._masks: dict[int, tuple[Operands, int]] = {}
         self._handlers: dict[type, Callable[[Any], None]] = {
             ev.TaskSpawned: self._on_spawned,
@@ -122,7 +124,7 @@ class Scheduler(Records):
         self.out.begin()
         self._handlers[type(event)](event)
         # Not by recursion: a chain of thousands would be as many frames deep.
-        while self._to_place or self._to_block:
+        while self._to_place or self._to_block or self._to_use:
             self._follow_up()
         if self.table.forgotten:
             self._forget_tasks()
@@ -136,6 +138,10 @@ class Scheduler(Records):
             record = self.tasks[self._to_place.popleft()]
             if record.state == "waiting" and record.processor is None and not record.unplanned:
                 self._place(record, self._at)  # unless it was placed, or ended, in between
+        elif self._to_use:
+            load = self.loads.by_processor.get(self._to_use.popleft())
+            if load is not None:
+                self._use_room(load)
 
     def plan(self, spec: Any) -> Explanation:
         """Tells where a task would go now, without taking it in."""
@@ -719,9 +725,10 @@ class Scheduler(Records):
     def _retract(self, record: TaskRecord) -> None:
         """Has an engine forget a task that it cannot have begun, since it lacks an input."""
         if record.processor is not None:
-            worker = record.processor.worker
+            processor = record.processor
             self._unship(record)
-            self.out.put(ev.RetractRuns(worker, (record.spec.id,), self.out.cause))
+            self.out.put(ev.RetractRuns(processor.worker, (record.spec.id,), self.out.cause))
+            self._to_use.append(processor)
 
     def _fold_history(self) -> None:
         # Two for each that ends: of those still wanted, which come round again, no more

@@ -35,6 +35,20 @@ FOUND = {
             Drop(at=0.0, chunk=270),
         ),
     ),
+    "a processor whose task is taken back has room": Plan(
+        seed=0,
+        workers=(Worker(),),
+        acts=(
+            Spawn(at=0.0, task=20),
+            Spawn(at=0.01, task=40, seconds=0.3239),
+            Spawn(at=0.0, task=50),
+            Spawn(at=0.04, task=100),
+            Spawn(at=0.04, task=110),
+            Spawn(at=0.04, task=120, inputs=(41,), function="i"),
+            Spawn(at=0.1, task=130, scope=DefaultScope()),
+            Cancel(at=0.1, task=120),
+        ),
+    ),
     # more below
 }
 
