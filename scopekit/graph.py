@@ -7,9 +7,12 @@ task that makes it.
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from scopekit.places import Topology
     from scopekit.scopes import Processor, Scope
 
@@ -168,7 +171,8 @@ class ChunkRecord:
         declared: the scope that its maker was told to give it, if any.
         planned: True once its maker had a processor.
         holders: the workers that have it.
-        targets: the workers that it is sent to as soon as it is made.
+        senders: the workers that it is sent to as soon as it is made, each with the one
+            that was told to send it.
         waiters: unfinished tasks that need it, as long as it is pending.
         handles: how many handles to it there are.
         users: how many unfinished tasks need its value.
@@ -186,7 +190,7 @@ class ChunkRecord:
     type = ""
     nbytes = 0
     holders: tuple[WorkerId, ...] = ()
-    targets: tuple[WorkerId, ...] = ()
+    senders: Mapping[WorkerId, WorkerId] = MappingProxyType({})
     waiters: list[int] | None = None
     users = 0
     descendants = 0
@@ -214,3 +218,8 @@ class ChunkRecord:
         if processor is not None:
             self.processor = processor
             self.type = type
+
+    @property
+    def targets(self) -> tuple[WorkerId, ...]:
+        """The workers that it is sent to as soon as it is made."""
+        return tuple(self.senders)

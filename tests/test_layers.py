@@ -26,7 +26,7 @@ LAYER |= {"scopekit": 4, "scopekit.__main__": 5}
 
 PURE = {
     *("__future__", "collections", "dataclasses", "enum", "functools", "heapq", "hashlib"),
-    *("itertools", "math", "operator", "typing"),
+    *("itertools", "math", "operator", "types", "typing"),
 }
 # What modules of L0 to L2 import besides, each with its reason.
 PURE_TOO = {

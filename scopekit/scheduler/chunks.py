@@ -100,6 +100,7 @@ class Chunks:
         chunk.made = at
         chunk.state = "held"
         chunk.cause = self._out.cause
+        _aim_no_more(chunk, worker)
         if worker not in chunk.holders:
             chunk.holders = (worker, *chunk.holders)
         waiters = chunk.waiters
@@ -115,8 +116,7 @@ class Chunks:
             # Released while the copy was on its way: the copy goes as well.
             self._out.drop(worker, chunk_id)
             return
-        if worker in chunk.targets:
-            chunk.targets = tuple(target for target in chunk.targets if target != worker)
+        _aim_no_more(chunk, worker)
         if worker not in chunk.holders:
             chunk.holders = (*chunk.holders, worker)
 
@@ -126,7 +126,8 @@ class Chunks:
         if chunk is None:
             return
         chunk.scope = constrain(chunk.scope, scope)
-        chunk.targets = tuple(w for w in chunk.targets if topology.admits(chunk.scope, w))
+        for worker in [w for w in chunk.senders if not topology.admits(chunk.scope, w)]:
+            _aim_no_more(chunk, worker)
         for worker in [w for w in chunk.holders if not topology.admits(chunk.scope, w)]:
             chunk.holders = tuple(holder for holder in chunk.holders if holder != worker)
             self._out.drop(worker, chunk_id)
@@ -141,7 +142,7 @@ class Chunks:
         chunk.cause = self._out.cause
         waiters = chunk.waiters
         chunk.waiters = None
-        chunk.targets = ()
+        chunk.senders = {}
         self.release_if_unwanted(chunk)
         return waiters or []
 
@@ -154,8 +155,8 @@ class Chunks:
         """
         lost = []
         for chunk in self.records.values():
-            if worker in chunk.targets:
-                chunk.targets = tuple(target for target in chunk.targets if target != worker)
+            if chunk.senders:
+                self._aim_anew(chunk, worker)
             if worker in chunk.holders:
                 chunk.holders = tuple(holder for holder in chunk.holders if holder != worker)
                 if not chunk.holders and chunk.state == "held":
@@ -165,7 +166,21 @@ class Chunks:
         for chunk in lost:
             chunk.state = "lost"
             chunk.cause = self._out.cause
+            chunk.senders = {}
         return lost
+
+    def _aim_anew(self, chunk: ChunkRecord, gone: WorkerId) -> None:
+        """Has another holder send what was to come from a worker that is gone."""
+        _aim_no_more(chunk, gone)
+        left = [worker for worker in chunk.holders if worker != gone]
+        for to in [to for to, source in chunk.senders.items() if source == gone]:
+            _aim_no_more(chunk, to)
+            if left:
+                self._aim(chunk, left[0], to)
+
+    def _aim(self, chunk: ChunkRecord, source: WorkerId, to: WorkerId) -> None:
+        chunk.senders = {**chunk.senders, to: source}
+        self._out.put(ev.SendChunk(chunk.id, source, to, self._out.cause))
 
     # -- who wants it ------------------------------------------------------------------
 
@@ -199,7 +214,7 @@ class Chunks:
             for worker in chunk.holders:
                 self._out.drop(worker, chunk.id)
             chunk.holders = ()
-            chunk.targets = ()
+            chunk.senders = {}
         if chunk.descendants <= 0:
             self._forget(chunk)
 
@@ -228,16 +243,16 @@ class Chunks:
             to: the worker.
             made_at: the worker that was told to make it, if one was.
         """
-        if to in chunk.holders or to in chunk.targets:
+        if to in chunk.holders:
             return
+        known = chunk.senders.get(to)
         if chunk.state == "held":
-            source = chunk.holders[0]
-        elif made_at is None or made_at == to:
-            return
-        else:
-            source = made_at
-        chunk.targets = (*chunk.targets, to)
-        self._out.put(ev.SendChunk(chunk.id, source, to, self._out.cause))
+            if known is None or known not in chunk.holders:
+                self._aim(chunk, chunk.holders[0], to)
+        elif made_at == to:
+            _aim_no_more(chunk, to)
+        elif made_at is not None and made_at != known:
+            self._aim(chunk, made_at, to)
 
     def send_again(self, chunk_id: int, to: WorkerId, topology: Topology) -> None:
         """Has a chunk sent once more to a worker that has waited for it."""
@@ -251,6 +266,12 @@ class Chunks:
     def find(self, chunk_ids: Iterable[int]) -> list[ChunkRecord]:
         """Returns the records of those chunks that are known."""
         return [self.records[chunk] for chunk in chunk_ids if chunk in self.records]
+
+
+def _aim_no_more(chunk: ChunkRecord, to: WorkerId) -> None:
+    """Takes note that a chunk need not be sent to a worker any more."""
+    if to in chunk.senders:
+        chunk.senders = {other: chunk.senders[other] for other in chunk.senders if other != to}
 
 
 def _is_coming_to(worker: WorkerId, chunk: ChunkRecord) -> bool:

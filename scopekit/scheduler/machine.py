@@ -430,7 +430,7 @@ class Scheduler(Records):
         seconds = 0.0
         for need in record.spec.inputs:
             chunk = self.table.records[need.chunk]
-            if worker in chunk.holders or worker in chunk.targets:
+            if worker in chunk.holders or worker in chunk.senders:
                 continue
             if chunk.state == "pending" and self._maker_worker(chunk) == worker:
                 continue

@@ -208,6 +208,8 @@ class Invariants:
                 unplanned += not chunk.planned
                 if number not in (chunk.waiters or ()):
                     raise Violation("I8", f"chunk {chunk.id} does not know that {number} waits")
+            if record.processor is not None and record.state != "running":
+                self._check_coming(chunk, record.processor.worker)
         if record.missing != missing:
             raise Violation("I6", f"task {number} lacks {missing} inputs, not {record.missing}")
         if record.spec.inputs and not record.holds_inputs:
@@ -260,7 +262,8 @@ class Invariants:
             if state == "held" and not topology.admits(chunk.scope, worker):
                 raise Violation("I1", f"chunk {chunk.id} is held by {worker}, outside of its scope")
         for worker in chunk.targets:
-            self._check_target(chunk, worker)
+            if topology.process(worker) is None:
+                raise Violation("I7", f"chunk {chunk.id} is to go to {worker}, which is gone")
 
     def _check_pending(self, chunk: ChunkRecord) -> None:
         if chunk.maker is not None:
@@ -275,16 +278,16 @@ class Invariants:
         if len(dict.fromkeys(waiters)) != len(waiters):
             raise Violation("I8", f"a task waits twice for chunk {chunk.id}: {waiters}")
 
-    def _check_target(self, chunk: ChunkRecord, worker: WorkerId) -> None:
-        """Looks whether whoever was told to send a chunk has it or will make it."""
-        scheduler = self._scheduler
-        sender = self._senders.get((chunk.id, worker))
-        if scheduler.topology.process(worker) is None:
-            raise Violation("I7", f"chunk {chunk.id} is to go to {worker}, which is gone")
-        maker = scheduler._maker_worker(chunk)
-        if sender in chunk.holders or (chunk.state == "pending" and maker in (sender, None)):
+    def _check_coming(self, chunk: ChunkRecord, worker: WorkerId) -> None:
+        """Looks whether a chunk that a task was sent ahead of is there, or will come."""
+        if worker in chunk.holders:
             return
-        raise Violation("I5", f"chunk {chunk.id} is to go to {worker}, and {sender} has none")
+        maker = self._scheduler._maker_worker(chunk) if chunk.state == "pending" else worker
+        if chunk.state == "pending" and maker in (worker, None):
+            return
+        sender = self._senders.get((chunk.id, worker))
+        if sender is None or (sender not in chunk.holders and sender != maker):
+            raise Violation("I5", f"chunk {chunk.id} is awaited by {worker}; {sender} has none")
 
     def _check_loads(self, work: Mapping[WorkerId, int]) -> None:
         loads = self._scheduler.loads

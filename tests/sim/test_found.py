@@ -49,6 +49,17 @@ FOUND = {
             Cancel(at=0.1, task=120),
         ),
     ),
+    "what a dead engine was to send another one sends": Plan(
+        seed=0,
+        workers=(Worker(threads=3), Worker(), Worker()),
+        acts=(
+            Spawn(at=0.3, task=40, scope=DefaultScope(), seconds=0.6317),
+            Crash(at=0.4, worker=0, noticed=1.0),
+            Spawn(at=0.6, task=80),
+            Spawn(at=0.7, task=90),
+            Spawn(at=0.8, task=100, inputs=(41,)),
+        ),
+    ),
     # more below
 }
 
