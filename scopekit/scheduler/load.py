@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from scopekit.scopes import CLIENT
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -282,12 +284,13 @@ class Loads:
         Returns:
             The process with the least to do, None if all are kept for others.
         """
-        best: WorkerId | None = None
-        for worker, loads in self.of_worker.items():
-            if worker in self._alone or not any(load.bit & mask for load in loads):
-                continue
-            if best is None or self.seconds_of(worker) < self.seconds_of(best):
-                best = worker
+        among = [
+            worker
+            for worker, loads in self.of_worker.items()
+            if worker not in self._alone and any(load.bit & mask for load in loads)
+        ]
+        # What may kill its process comes to the user's own one last.
+        best = min(among, key=lambda w: (w == CLIENT, self.seconds_of(w)), default=None)
         if best is not None:
             self._alone[best] = task
         return best

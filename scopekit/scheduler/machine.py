@@ -124,7 +124,7 @@ class Scheduler(Records):
         self.out.begin()
         self._handlers[type(event)](event)
         # Not by recursion: a chain of thousands would be as many frames deep.
-        while self._to_place or self._to_block or self._to_use:
+        while self._to_place or self._to_block or self._to_use or self._tend_suspects():
             self._follow_up()
         if self.table.forgotten:
             self._forget_tasks()
@@ -157,7 +157,9 @@ class Scheduler(Records):
                 spec.name, operands, self.topology, outcome="waiting", waiting_for=missing
             )
         choice = self._choose(record, forced=True)
-        assert choice is not None
+        if choice is None:
+            rule = "all that may run it are kept for others"
+            return explain(spec.name, operands, self.topology, outcome="queued", rule=rule)
         load, rule = choice
         return explain(
             spec.name,
@@ -296,36 +298,64 @@ class Scheduler(Records):
         self._end(record, "failed", error, at=at)
 
     def _place_alone(self, record: TaskRecord) -> None:
-        """Sends a task that may have killed its process to one that does nothing else."""
-        task = record.spec.id
-        worker = self.loads.keep(record.allowed, task)
-        if worker is not None and self.loads.is_empty(worker):
-            self._send_alone(record, worker)
-            return
+        """Lines up a task that may have killed its process, for one that does nothing else."""
         self._turn(record, "waiting" if record.missing else "queued")
-        self._suspects[task] = None
+        self._suspects[record.spec.id] = None
+
+    def _tend_suspects(self) -> bool:
+        """Looks after the suspects, and after the processes that are kept for them.
+
+        Returns:
+            True if something else is to be placed now.
+        """
+        loads = self.loads
+        if not self._suspects and not loads.kept():
+            return False
+        for worker, task in loads.kept().items():
+            if not self._needs_kept(task, worker):
+                loads.reopen(worker)
+                self._to_use.extend(load.processor for load in loads.of_worker[worker])
+        kept = {task: worker for worker, task in loads.kept().items()}
+        for task in list(self._suspects):
+            record = self.tasks[task]
+            worker = kept.get(task)
+            if worker is None:
+                worker = loads.keep(record.allowed, task)
+                if worker is None:
+                    continue
+                self._clear(worker)
+            if loads.is_empty(worker):
+                self._send_alone(record, worker)
+        return bool(self._to_place or self._to_use)
+
+    def _needs_kept(self, task: int, worker: WorkerId) -> bool:
+        """Tells whether a task waits for the process that is kept for it, or runs there."""
+        record = self.tasks.get(task)
+        if record is None or record.state in FINAL_STATES:
+            return False
+        if record.processor is not None:
+            return record.processor.worker == worker
+        return task in self._suspects and self.loads.least(record.allowed, worker) is not None
+
+    def _clear(self, worker: WorkerId) -> None:
+        """Takes back what a process cannot begin yet: it may wait for the very suspect."""
+        for load in self.loads.of_worker[worker]:
+            for task in list(load.tasks):
+                record = self.tasks[task]
+                if record.missing and record.state == "waiting":
+                    self._retract(record)
+                    self._count_unplanned(record)
+                    self._to_place.append(task)
+
+    def _count_unplanned(self, record: TaskRecord) -> None:
+        chunks = (self.table.records[need.chunk] for need in record.spec.inputs)
+        record.unplanned = sum(chunk.state == "pending" and not chunk.planned for chunk in chunks)
 
     def _send_alone(self, record: TaskRecord, worker: WorkerId) -> None:
         load = self.loads.least(record.allowed, worker)
         assert load is not None
-        self._suspects.pop(record.spec.id, None)
+        del self._suspects[record.spec.id]
         self._send(record, load, "alone, since a process died that had it")
-
-    def _use_kept(self, worker: WorkerId) -> None:
-        """Goes on with a process that was kept for a suspect, once it is empty."""
-        if not self.loads.is_empty(worker):
-            return
-        task = self.loads.kept_for(worker)
-        record = None if task is None else self.tasks.get(task)
-        if record is not None and record.spec.id in self._suspects:
-            self._send_alone(record, worker)
-            return
-        self.loads.reopen(worker)
-        for waiting in list(self._suspects):
-            if waiting not in self.loads.kept().values():
-                del self._suspects[waiting]
-                self._place_alone(self.tasks[waiting])
-                return
 
     def _choose(self, record: TaskRecord, *, forced: bool) -> tuple[Load, str] | None:
         """Chooses among the allowed processors.
@@ -348,10 +378,10 @@ class Scheduler(Records):
             return load, "least loaded"
         if not forced:
             return None
-        return min(
-            (loads.by_processor[p] for p in self.topology.select(allowed)),
-            key=lambda load: load.seconds,
-        ), "least loaded"
+        among = [loads.by_processor[p] for p in self.topology.select(allowed)]
+        open_to_all = [load for load in among if loads.kept_for(load.processor.worker) is None]
+        least = min(open_to_all, key=lambda load: load.seconds, default=None)
+        return None if least is None else (least, "least loaded")
 
     def _near(self, record: TaskRecord, *, forced: bool) -> tuple[Load, str] | None:
         """Weighs the processors where a task's inputs are against the least loaded one.
@@ -502,9 +532,8 @@ class Scheduler(Records):
 
     def _use_room(self, load: Load) -> None:
         """Finds work for a processor that is about to run dry."""
-        worker = load.processor.worker
-        if self.loads.kept_for(worker) is not None:
-            self._use_kept(worker)
+        if self.loads.kept_for(load.processor.worker) is not None:
+            return
         if not self.loads.wants_more(load):
             return
         if self._lines:
@@ -898,6 +927,7 @@ class Scheduler(Records):
         task = record.spec.id
         self._turn(record, "waiting")
         self._unmatched.pop(task, None)
+        self._suspects.pop(task, None)
         record.line = 0
         record.operands = None
         for chunk in self.table.find(need.chunk for need in record.spec.inputs):
@@ -945,9 +975,6 @@ class Scheduler(Records):
         }
         self._lines = {}
         suspects, self._suspects = self._suspects, {}
-        for worker, task in self.loads.kept().items():
-            if task in suspects:
-                self.loads.reopen(worker)
         for task in [*suspects, *sorted(lined_up), *self._unmatched]:
             record = self.tasks[task]
             self._turn(record, "waiting")

@@ -195,7 +195,7 @@ class _Drawing:
             stall = acts.Stall(self._time(), self._any_worker(), random.choice((0.1, 1.0, 5.0)))
             self.acts.append(stall)
         for _ in range(random.randint(1, 2) if self._fault(0.15) else 0):
-            jump = random.choice((-3600.0, -1.0, 1.0, 10.0))
+            jump = random.choice((-20.0, -1.0, 1.0, 3600.0))
             self.acts.append(acts.JumpClock(self._time(), jump))
         for _ in range(random.randint(1, 4) if self._armed(0.3) else 0):
             self.acts.append(acts.Look(self._time()))

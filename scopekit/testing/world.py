@@ -234,7 +234,8 @@ class World:
         deadline = self.scheduler.next_deadline()
         if deadline is not None and deadline != self._deadline:
             self._deadline = deadline
-            self.timeline.after(deadline - self.clock, self._look_at_clock)
+            # Not the very moment: the difference of two times is rounded.
+            self.timeline.after(deadline - self.clock + 1e-6, self._look_at_clock)
 
     def _look_at_clock(self) -> None:
         self._deadline = None

@@ -2,8 +2,8 @@
 
 import pytest
 
-from scopekit.scopes import DefaultScope, LabelScope
-from scopekit.testing import Cancel, Crash, Drop, Join, Leave, Plan, Put, Spawn, Worker, replay
+from scopekit.scopes import DefaultScope, LabelScope, NodeScope
+from scopekit.testing import Cancel, Crash, CutOff, Drop, Leave, Plan, Put, Spawn, Worker, replay
 
 FOUND = {
     "a task runs again for one of its results while nobody wants the other": Plan(
@@ -58,6 +58,57 @@ FOUND = {
             Spawn(at=0.6, task=80),
             Spawn(at=0.7, task=90),
             Spawn(at=0.8, task=100, inputs=(41,)),
+        ),
+    ),
+    "a suspect does not wait for tasks that wait for it": Plan(
+        seed=0,
+        workers=(Worker(), Worker()),
+        acts=(
+            Spawn(at=0.0, task=20, scope=DefaultScope(), kills=-1),
+            Spawn(at=0.0, task=30, inputs=(21,)),
+            Spawn(at=0.0, task=60, inputs=(21,)),
+        ),
+    ),
+    "a process is kept for no suspect that is elsewhere": Plan(
+        seed=34,
+        workers=(Worker(), Worker(), Worker(), Worker()),
+        acts=(
+            Spawn(at=0.1, task=40),
+            Spawn(at=0.1, task=50),
+            Spawn(at=0.1, task=60),
+            Spawn(at=0.2, task=70),
+            CutOff(at=0.2, worker=3),
+            Spawn(at=0.2, task=80),
+            Spawn(at=0.24, task=100, seconds=0.2878),
+            Spawn(at=0.3, task=110, retries=2, fails=-1),
+        ),
+    ),
+    "suspects find a process as soon as there is one": Plan(
+        seed=68,
+        workers=(Worker(node="c"), Worker(node="b"), Worker(threads=3), Worker()),
+        acts=(
+            Spawn(at=0.0, task=10),
+            Spawn(at=0.0, task=20),
+            Spawn(at=0.0, task=30, scope=NodeScope("a"), kills=2),
+            Spawn(at=0.0, task=50),
+            Put(at=0.0, chunk=60, scope=DefaultScope()),
+            Spawn(at=0.0, task=70),
+            Spawn(at=0.0, task=80),
+            Spawn(at=0.0, task=100, scope=DefaultScope(), seconds=0.0022, kills=1),
+            Spawn(at=0.0, task=290, scope=NodeScope("a"), kills=-1),
+            Spawn(at=0.0, task=310, scope=NodeScope("c"), kills=2),
+        ),
+    ),
+    "an input that stays where it is leaves a kept process in order": Plan(
+        seed=273,
+        workers=(Worker(threads=3), Worker()),
+        acts=(
+            Spawn(at=0.0, task=30),
+            Spawn(at=0.0, task=40),
+            Spawn(at=0.0, task=60, seconds=1.2378),
+            Spawn(at=0.0, task=70, turns="unpicklable"),
+            Spawn(at=0.0, task=80, inputs=(71,)),
+            Crash(at=0.3, worker=1),
         ),
     ),
     # more below
