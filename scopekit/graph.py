@@ -126,6 +126,7 @@ class TaskRecord:
         holds_lineage: True as long as it counts among their descendants.
         call_forgotten: True once it can never run again.
         asked_back: True if its processor was asked to hand it back.
+        may_have_begun: True once its processor has had all that it takes to begin.
         cause: the number of the event that last changed its state.
     """
 
@@ -145,6 +146,7 @@ class TaskRecord:
     failures = 0
     deaths = 0
     asked_back = False
+    may_have_begun = False
     deadline: float | None = None
     started: float | None = None
     finished: float | None = None

@@ -67,7 +67,9 @@ class Records:
             chunk = chunks.get(need.chunk)
             if chunk is None:
                 continue
-            known = need.handle or not (declared or chunk.state == "pending")
+            # Before it is made, an engine that was refused it may know its scope already.
+            made = chunk.state != "pending" or chunk.scope is not _UNSCOPED
+            known = need.handle or (made and not declared)
             scope = chunk.scope if known else chunk.declared
             if scope is not None and scope is not _UNSCOPED and scope != _UNSCOPED:
                 yield self._origin(need), scope

@@ -120,6 +120,8 @@ class Invariants:
         record = self._scheduler.tasks.get(task)
         if record is None or record.processor != processor:
             return  # it came and went within the event
+        if record.missing and (record.deaths or not record.spec.idempotent):
+            raise Violation("I3", f"task {task} is sent ahead, and nobody can tell if it begins")
         topology = self._scheduler.topology
         for origin, scope in self._scheduler.operands(record):
             if not topology.contains(scope, processor):
@@ -228,7 +230,8 @@ class Invariants:
         if (number in scheduler._unmatched) != (state == "unmatched"):
             raise Violation("I9", f"task {number} is {state}: not as the unmatched are kept")
         aside = number in scheduler._suspects
-        if not (placed or record.line or aside or state == "unmatched" or unplanned):
+        held_back = record.missing and (record.deaths or not record.spec.idempotent)
+        if not (placed or record.line or aside or state == "unmatched" or unplanned or held_back):
             raise Violation("I9", f"task {number} is {state} and nowhere")
         if placed + bool(record.line) + aside + (state == "unmatched") > 1:
             raise Violation("I9", f"task {number} is in several places")

@@ -30,8 +30,6 @@ __all__ = ("Outcome", "World", "replay")
 
 _UNSCOPED = AnyScope()
 _FINAL = frozenset(FINAL_STATES)
-# After so many simulated seconds of quiet, what has not ended is stuck.
-_LONGEST = 120.0
 _MOST_EVENTS = 20_000
 
 
@@ -147,7 +145,7 @@ class World:
     def _go_on(self) -> None:
         """Goes on until nothing is due, or what is due leads nowhere."""
         last = max((act.at for act in self.plan.acts), default=0.0)
-        until = max(last, self.timeline.now) + _LONGEST
+        until = max(last, self.timeline.now) + _longest(self.plan)
         while (due := self.timeline.next) is not None and due < until:
             self.timeline.step()
             if self.outcome.events > _MOST_EVENTS:
@@ -533,6 +531,14 @@ def replay(
         Violation: something is not as it must be.
     """
     return World(plan, kind, tell=tell).run()
+
+
+def _longest(plan: Plan) -> float:
+    """Returns after how many seconds of quiet what has not ended is stuck."""
+    work = sum(act.seconds for act in plan.acts if isinstance(act, acts.Spawn))
+    engines = [*plan.workers, *(act.engine for act in plan.acts if isinstance(act, acts.Join))]
+    slowest = max((engine.speed for engine in engines), default=1.0)
+    return 100.0 + 4 * work * slowest
 
 
 def _call(order: Callable[..., None], args: tuple[Any, ...], options: dict[str, Any]) -> None:
