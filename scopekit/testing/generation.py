@@ -61,7 +61,7 @@ class _Drawing:
         self.chunks: list[int] = []
         self.acts: list[Act] = []
         # A swarm: what is armed in one world is not in another.
-        self.scoped = self._armed(0.7) * random.random()
+        self.scoped = self._armed(0.6) * 0.6 * random.random()
         self.depth = random.choice((0.2, 0.5, 0.8, 0.97))
         self.turning = self._armed(0.5) * 0.5
         self.once = self._armed(0.4) * 0.6

@@ -113,7 +113,9 @@ class Invariants:
         task, processor, _ = command
         self._be_alive(processor.worker, command)
         if task in self.live:
-            raise Violation("I3", f"task {task} is sent again while worker {self.live[task]} has it")
+            raise Violation(
+                "I3", f"task {task} is sent again while worker {self.live[task]} has it"
+            )
         if task in self.forgotten:
             raise Violation("I3", f"task {task} is sent again, and its call was forgotten")
         self.live[task] = processor.worker
@@ -184,7 +186,9 @@ class Invariants:
                 said = (chunk.handles, chunk.users)
                 raise Violation("I6", f"chunk {number} has handles, users {counted}, not {said}")
             if descendants.get(number, 0) != chunk.descendants:
-                raise Violation("I6", f"chunk {number} has descendants {descendants.get(number, 0)}")
+                raise Violation(
+                    "I6", f"chunk {number} has descendants {descendants.get(number, 0)}"
+                )
         for number in users:
             if number not in self._scheduler.chunks:
                 raise Violation("I8", f"chunk {number} is needed, and there is no record of it")

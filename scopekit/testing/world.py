@@ -350,7 +350,9 @@ class World:
             function=act.function,
             operands=_operands(act),
             inputs=tuple(
-                Input(f"argument {place}", chunk, handle=chunk % 10 == 0 or self._handles[chunk] > 1)
+                Input(
+                    f"argument {place}", chunk, handle=chunk % 10 == 0 or self._handles[chunk] > 1
+                )
                 for place, chunk in enumerate(inputs)
             ),
             outputs=outputs,
