@@ -29,15 +29,22 @@ from scopekit.testing.acts import (
     script,
 )
 from scopekit.testing.generation import Size, draw_plan
+from scopekit.testing.runs import Failure, Tally, run_seeds
+from scopekit.testing.sabotage import SABOTAGES, Catch, find
+from scopekit.testing.scale import Cost, measure
 from scopekit.testing.shrinking import failure_of, shrink
 from scopekit.testing.watching import Violation
 from scopekit.testing.world import Outcome, World, replay
 
 __all__ = (
+    "SABOTAGES",
     "Cancel",
+    "Catch",
+    "Cost",
     "Crash",
     "CutOff",
     "Drop",
+    "Failure",
     "Join",
     "JumpClock",
     "Keep",
@@ -50,12 +57,16 @@ __all__ = (
     "Size",
     "Spawn",
     "Stall",
+    "Tally",
     "Violation",
     "Worker",
     "World",
     "draw_plan",
     "failure_of",
+    "find",
+    "measure",
     "replay",
+    "run_seeds",
     "script",
     "shrink",
 )

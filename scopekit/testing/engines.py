@@ -254,13 +254,12 @@ class Engine:
 
     def _add_push(self, chunk: int, to: WorkerId) -> None:
         held = self.store.get(chunk)
-        if held is None:
+        if held is None or self._topology is None:
             return
         if held.stuck:
             # That it does not pickle shows when it is to leave, and not before.
             scope = constrain(held.scope, ProcessScope(self.worker))
             held = self.store[chunk] = held._replace(scope=scope)
-        assert self._topology is not None
         admitted = self._topology.admits(held.scope, to)
         parcel = Parcel(chunk, held if admitted else None, held.scope)
         self._pushes.setdefault(to, []).append(parcel)
@@ -299,7 +298,8 @@ class Engine:
     def _begin(self, pending: _Pending) -> bool:
         """Begins a task, unless an input turns out to be not valid here."""
         spawn, processor = pending.spawn, pending.processor
-        assert self._topology is not None
+        if self._topology is None:
+            return False  # it was cut off before it was told where it is
         values = []
         for chunk in spawn.inputs:
             held = self.store.get(chunk)

@@ -55,6 +55,7 @@ class Invariants:
         self.forgotten: dict[int, None] = {}
         self.live: dict[int, WorkerId] = {}
         self._senders: dict[tuple[int, WorkerId], WorkerId] = {}
+        self._deaths: dict[int, int] = {}
         self._events = 0
 
     # -- what is said -----------------------------------------------------------------
@@ -69,7 +70,18 @@ class Invariants:
         accepted = self._note_event(event)
         for command in commands:
             self._look_at(command, accepted)
+        if accepted is not None and isinstance(event, ev.RunFinished):
+            self._look_at_results(event)
         self.check()
+
+    def _look_at_results(self, event: ev.RunFinished) -> None:
+        topology = self._scheduler.topology
+        for stored in event.results:
+            chunk = self._scheduler.chunks.get(stored.id)
+            if chunk is None or chunk.state != "held" or chunk.holders[0] != event.worker:
+                continue
+            if topology.mask(chunk.scope) & ~topology.mask(stored.scope):
+                raise Violation("I1", f"chunk {stored.id} is taken for valid in more places")
 
     def _note_event(self, event: ev.Event) -> int | None:
         """Takes note of a run that is over; returns its task if the run was the live one."""
@@ -81,6 +93,7 @@ class Invariants:
         if isinstance(event, ev.WorkerLeft):
             for task in [task for task, where in self.live.items() if where == event.worker]:
                 del self.live[task]
+                self._deaths[task] = self._deaths.get(task, 0) + (not event.planned)
         return None
 
     def _look_at(self, command: ev.Command, accepted: int | None) -> None:
@@ -220,6 +233,8 @@ class Invariants:
             raise Violation("I6", f"task {number} lacks {missing} inputs, not {record.missing}")
         if record.spec.inputs and not record.holds_inputs:
             raise Violation("I6", f"task {number} is not counted among the users of its inputs")
+        if record.deaths > self._deaths.get(number, 0):
+            raise Violation("blame", f"task {number} is blamed for {record.deaths} deaths")
         self._check_place(number, record, unplanned)
 
     def _check_place(self, number: int, record: TaskRecord, unplanned: int) -> None:
@@ -246,6 +261,10 @@ class Invariants:
             raise Violation("I7", f"task {number} is on {record.processor}, which is gone")
         if number not in load.tasks:
             raise Violation("I6", f"task {number} is not counted where it is")
+        if record.deaths:
+            others = self._scheduler.loads.of_worker[load.processor.worker]
+            if sum(len(other.tasks) for other in others) > 1:
+                raise Violation("blame", f"task {number} is suspected, and not alone")
 
     def _check_chunk(self, chunk: ChunkRecord) -> None:
         state, holders = chunk.state, chunk.holders

@@ -126,8 +126,8 @@ class Truth:
         elif isinstance(failure, WorkerLostError):
             right = self._may_have_died(spawn, scheduler)
         else:
-            right = isinstance(failure, ChunkLostError) and (
-                self.faults > 0 or any(chunk not in scheduler.chunks for chunk in spawn.inputs)
+            right = isinstance(failure, ChunkLostError) and any(
+                self._is_gone(chunk, scheduler) for chunk in spawn.inputs
             )
         if not right:
             raise Violation("reasons", f"task {task} ended as {state}, by {failure!r}")
@@ -146,6 +146,20 @@ class Truth:
                     seen[maker] = None
                     todo.append(maker)
         return False
+
+    def _is_gone(self, number: int, scheduler: Scheduler) -> bool:
+        """Tells whether a chunk is not there and cannot be made again."""
+        chunk = scheduler.chunks.get(number)
+        if chunk is not None and chunk.state in ("held", "pending"):
+            return False
+        maker = self.spawned.get(number - number % 10)
+        record = None if maker is None else scheduler.tasks.get(maker.task)
+        if self.faults == 0 or maker is None or record is None:
+            return chunk is None or chunk.state == "released" or maker is None
+        if not maker.idempotent or record.state != "done":
+            return True
+        nowhere = not scheduler._mask(scheduler.operands(record))
+        return nowhere or any(self._is_gone(need, scheduler) for need in maker.inputs)
 
     def _needs_unreadable(self, spawn: Spawn) -> bool:
         return any(chunk in self.unreadable for chunk in spawn.inputs)
