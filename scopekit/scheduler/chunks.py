@@ -68,6 +68,8 @@ class Chunks:
         self._out = out
         # Tasks whose results are all gone for good, whom the scheduler need not keep.
         self.forgotten: deque[int] = deque()
+        # Workers that have to drop a chunk which tasks may need there.
+        self.strays: list[tuple[WorkerId, int]] = []
 
     # -- from pending to held to gone ------------------------------------------------
 
@@ -104,8 +106,9 @@ class Chunks:
             chunk.scope = stored.scope
         else:
             chunk.scope = constrain(chunk.scope, stored.scope)
-        if chunk.senders and chunk.scope is not _UNSCOPED:
-            _aim_inside(chunk, topology)
+        if chunk.scope is not _UNSCOPED and (chunk.senders or chunk.holders):
+            # A copy may have come of an earlier making, which was valid elsewhere.
+            self._keep_inside(chunk, topology)
         chunk.processor = stored.processor
         chunk.type = stored.type
         chunk.nbytes = stored.nbytes
@@ -153,10 +156,16 @@ class Chunks:
         if chunk is None:
             return
         chunk.scope = constrain(chunk.scope, scope)
-        _aim_inside(chunk, topology)
+        self._keep_inside(chunk, topology)
+
+    def _keep_inside(self, chunk: ChunkRecord, topology: Topology) -> None:
+        """Has a chunk dropped, and not sent, where it turned out not to be valid."""
+        for worker in [w for w in chunk.senders if not topology.admits(chunk.scope, w)]:
+            _aim_no_more(chunk, worker)
         for worker in [w for w in chunk.holders if not topology.admits(chunk.scope, w)]:
             chunk.holders = tuple(holder for holder in chunk.holders if holder != worker)
-            self._out.drop(worker, chunk_id)
+            self._out.drop(worker, chunk.id)
+            self.strays.append((worker, chunk.id))
 
     def fail(self, chunk: ChunkRecord) -> list[int]:
         """Takes note that a chunk will never be made.
@@ -303,12 +312,6 @@ def _aim_no_more(chunk: ChunkRecord, to: WorkerId) -> None:
     """Takes note that a chunk need not be sent to a worker any more."""
     if to in chunk.senders:
         chunk.senders = {other: chunk.senders[other] for other in chunk.senders if other != to}
-
-
-def _aim_inside(chunk: ChunkRecord, topology: Topology) -> None:
-    """Takes note that a chunk need not be sent to where it turned out not to be valid."""
-    for worker in [w for w in chunk.senders if not topology.admits(chunk.scope, w)]:
-        _aim_no_more(chunk, worker)
 
 
 def _is_coming_to(worker: WorkerId, chunk: ChunkRecord) -> bool:

@@ -131,6 +131,8 @@ class Scheduler(Records):
             self._follow_up()
         if self._unplanned:
             self._recall()
+        if self.table.strays:
+            self._recall_strays()
         if self.table.forgotten:
             self._forget_tasks()
         return self.out.take()
@@ -327,15 +329,15 @@ class Scheduler(Records):
         kept = {task: worker for worker, task in loads.kept().items()}
         for task in list(self._suspects):
             record = self.tasks[task]
-            worker = kept.get(task)
-            if worker is None:
-                worker = loads.keep(record.allowed, task)
-            if worker is None:
+            home = kept.get(task)
+            if home is None:
+                home = loads.keep(record.allowed, task)
+            if home is None:
                 continue
-            if loads.is_empty(worker):
-                self._send_alone(record, worker)
+            if loads.is_empty(home):
+                self._send_alone(record, home)
             else:
-                self._clear(worker)
+                self._clear(home)
         return bool(self._to_place or self._to_use)
 
     def _needs_kept(self, task: int, worker: WorkerId) -> bool:
@@ -491,12 +493,12 @@ class Scheduler(Records):
         self.out.commands.append(ev.StartRun(spec.id, processor, self.out.cause))
         records = self.table.records
         for output in spec.outputs:
-            chunk = records.get(output)
-            if chunk is None:
+            made = records.get(output)
+            if made is None:
                 continue  # nobody wants it any more; the task runs again for another one
-            if chunk.waiters is not None:
-                self._follow_planned(chunk, processor.worker)
-            chunk.planned = True
+            if made.waiters is not None:
+                self._follow_planned(made, processor.worker)
+            made.planned = True
 
     def _follow_planned(self, chunk: ChunkRecord, worker: WorkerId) -> None:
         """Looks after the tasks that need what will be made on that worker."""
@@ -728,6 +730,21 @@ class Scheduler(Records):
                         wanted.setdefault(record.processor.worker, []).append(task)
         for worker, tasks in wanted.items():
             self.out.put(ev.RunsAskedBack(worker, tuple(tasks), self.out.cause))
+
+    def _recall_strays(self) -> None:
+        """Asks back the tasks that need what their process has to drop."""
+        strays, self.table.strays = self.table.strays, []
+        for worker, chunk in strays:
+            wanted = []
+            for load in self.loads.of_worker.get(worker, ()):
+                for task in load.tasks:
+                    record = self.tasks[task]
+                    needs = any(need.chunk == chunk for need in record.spec.inputs)
+                    if needs and record.state != "running" and not record.asked_back:
+                        record.asked_back = True
+                        wanted.append(task)
+            if wanted:
+                self.out.put(ev.RunsAskedBack(worker, tuple(wanted), self.out.cause))
 
     def _place_anew(self, record: TaskRecord, at: float, *, forced: bool) -> None:
         """Places a task that was taken from its processor and had not begun."""

@@ -27,7 +27,7 @@ __all__ = ("Size", "draw_plan")
 
 _NODES = ("a", "b", "c")
 _FUNCTIONS = {"f": 0.002, "g": 0.02, "h": 0.2, "i": 1.0}
-_TURNS: tuple[Turn, ...] = ("processor", "process", "node", "unpicklable")
+_TURNS: tuple[Turn, ...] = ("processor", "process", "node", "unpicklable", "unpicklable")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,21 +95,16 @@ class _Drawing:
 
     def _scope(self, depth: int = 2) -> Scope:
         random = self.random
-        kind = random.randrange(12 if depth else 9)
-        if kind <= 1:
-            return NodeScope(random.choice(_NODES))
-        if kind <= 4:
-            return ProcessScope(self._any_worker())
-        if kind == 5:
-            return ExactScope(ThreadProc(self._any_worker(), random.choice((0, 0, 1))))
-        if kind == 6:
-            return LabelScope("camera")
-        if kind == 7:
-            return random.choice((DefaultScope(), ProcessorTypeScope(ThreadProc), AnyScope()))
-        if kind == 8:
-            return random.choice((~NodeScope("a"), ProcessScope(CLIENT), ~ProcessScope(0)))
-        one, other = self._scope(depth - 1), self._scope(depth - 1)
-        return one & other if kind == 9 else one | other
+        if depth and random.random() < 0.25:
+            one, other = self._scope(depth - 1), self._scope(depth - 1)
+            return one & other if random.random() < 0.33 else one | other
+        worker = ProcessScope(self._any_worker())
+        exact = ExactScope(ThreadProc(self._any_worker(), random.choice((0, 0, 1))))
+        node = NodeScope(random.choice(_NODES))
+        rare = random.choice((~NodeScope("a"), ProcessScope(CLIENT), ~ProcessScope(0)))
+        wide = random.choice((DefaultScope(), ProcessorTypeScope(ThreadProc), AnyScope()))
+        camera = LabelScope("camera")
+        return random.choice((worker, worker, worker, node, node, exact, camera, wide, rare))
 
     # -- what users do --------------------------------------------------------------------
 

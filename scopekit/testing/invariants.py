@@ -186,13 +186,17 @@ class Invariants:
                     self._check_work(number, record)
                     worker = record.processor.worker
                     work[worker] = work.get(worker, 0) + 1
-            if record.holds_inputs:
-                for need in record.spec.inputs:
-                    users[need.chunk] = users.get(need.chunk, 0) + 1
-            if record.holds_lineage:
-                for need in record.spec.inputs:
-                    descendants[need.chunk] = descendants.get(need.chunk, 0) + 1
-        for number, chunk in self._scheduler.chunks.items():
+            for need in record.spec.inputs:
+                chunk = need.chunk
+                users[chunk] = users.get(chunk, 0) + record.holds_inputs
+                descendants[chunk] = descendants.get(chunk, 0) + record.holds_lineage
+        self._check_chunks(users, descendants)
+        self._check_loads(work)
+        self._check_lines()
+
+    def _check_chunks(self, users: Mapping[int, int], descendants: Mapping[int, int]) -> None:
+        chunks = self._scheduler.chunks
+        for number, chunk in chunks.items():
             self._check_chunk(chunk)
             counted = (self._handles.get(number, 0), users.get(number, 0))
             if counted != (chunk.handles, chunk.users):
@@ -202,11 +206,9 @@ class Invariants:
                 raise Violation(
                     "I6", f"chunk {number} has descendants {descendants.get(number, 0)}"
                 )
-        for number in users:
-            if number not in self._scheduler.chunks:
+        for number, count in users.items():
+            if count and number not in chunks:
                 raise Violation("I8", f"chunk {number} is needed, and there is no record of it")
-        self._check_loads(work)
-        self._check_lines()
 
     def _check_ended(self, number: int, record: TaskRecord) -> None:
         if self.settled.get(number) != record.state:
@@ -268,7 +270,6 @@ class Invariants:
 
     def _check_chunk(self, chunk: ChunkRecord) -> None:
         state, holders = chunk.state, chunk.holders
-        topology = self._scheduler.topology
         if state == "held":
             if not holders:
                 raise Violation("I5", f"chunk {chunk.id} is held by nobody")
@@ -282,10 +283,14 @@ class Invariants:
             raise Violation("I5", f"chunk {chunk.id} was released, and is wanted")
         if state != "pending" and chunk.handles + chunk.users + chunk.descendants <= 0:
             raise Violation("I10", f"the record of chunk {chunk.id} is kept for nobody")
-        for worker in holders:
+        self._check_where(chunk)
+
+    def _check_where(self, chunk: ChunkRecord) -> None:
+        topology = self._scheduler.topology
+        for worker in chunk.holders:
             if topology.process(worker) is None:
                 raise Violation("I7", f"chunk {chunk.id} is said to be held by {worker}")
-            if state == "held" and not topology.admits(chunk.scope, worker):
+            if chunk.state == "held" and not topology.admits(chunk.scope, worker):
                 raise Violation("I1", f"chunk {chunk.id} is held by {worker}, outside of its scope")
         for worker in chunk.targets:
             if topology.process(worker) is None:

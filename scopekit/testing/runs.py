@@ -65,8 +65,8 @@ class Tally:
         ended = ", ".join(f"{count} {state}" for state, count in sorted(self.ended.items()))
         happened = ", ".join(f"{count} {what}" for what, count in sorted(self.happened.items()))
         return (
-            f"{self.worlds} worlds, {self.events} events, {self.seconds / 3600:.1f} simulated hours,"
-            f" {len(self.failures)} failures\ntasks: {ended}\nhappened: {happened}"
+            f"{self.worlds} worlds, {self.events} events, {self.seconds / 3600:.1f} simulated h,"
+            f"\n{len(self.failures)} failures\ntasks: {ended}\nhappened: {happened}"
         )
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import MISSING, fields, replace
 from typing import TYPE_CHECKING, Any
 
+from scopekit.scheduler import Scheduler
 from scopekit.testing.acts import Plan, Spawn, Worker
 from scopekit.testing.watching import Violation
-from scopekit.testing.world import Scheduler, World
+from scopekit.testing.world import World
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

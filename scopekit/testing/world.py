@@ -100,7 +100,7 @@ class World:
             acts.Keep: self._keep,
             acts.Drop: lambda act: self._drop_handle(act.chunk),
             acts.Cancel: self._cancel,
-            acts.Look: lambda _: self._take_in(ev.TimePassed(self.clock)),
+            acts.Look: lambda _: self._learn(ev.TimePassed(self.clock)),
             acts.JumpClock: self._jump,
             acts.Join: self._join,
             acts.Leave: self._leave,
@@ -225,6 +225,9 @@ class World:
         self._watch_deadline()
         return commands
 
+    def _learn(self, event: ev.Event) -> None:
+        self._take_in(event)
+
     def _count(self, what: str) -> None:
         self.outcome.happened[what] = self.outcome.happened.get(what, 0) + 1
 
@@ -296,9 +299,9 @@ class World:
             return
         for chunk, held, scope in parcels:
             if held is None:
-                self.timeline.after(0.0, self._take_in, ev.ChunkPinned(chunk, scope))
+                self.timeline.after(0.0, self._learn, ev.ChunkPinned(chunk, scope))
                 missed = ev.ChunksMissed(to, (chunk,), self.clock)
-                self.timeline.after(0.0, self._take_in, missed)
+                self.timeline.after(0.0, self._learn, missed)
             else:
                 self._order(to, "put", chunk, held, reports=False)
 
