@@ -244,7 +244,9 @@ class Scheduler(Records):
         record.missing = record.unplanned = 0
         for need in record.spec.inputs:
             chunk = self.table.records[need.chunk]
-            if chunk.state == "lost" and not self._make_again([chunk], at):
+            if chunk.state in ("failed", "released") or (
+                chunk.state == "lost" and not self._make_again([chunk], at)
+            ):
                 self._block(record, need.chunk, at)
                 return False
             if chunk.state == "pending":
@@ -329,6 +331,9 @@ class Scheduler(Records):
         kept = {task: worker for worker, task in loads.kept().items()}
         for task in list(self._suspects):
             record = self.tasks[task]
+            if self._is_judged_anew(record):
+                del self._suspects[task]
+                continue
             home = kept.get(task)
             if home is None:
                 home = loads.keep(record.allowed, task)
@@ -531,11 +536,7 @@ class Scheduler(Records):
         line = self._lines[mask]
         record = self.tasks.get(line[0])
         if record is not None and _is_lined_up(record, mask):
-            if record.spec.inputs and self._mask(self._operands_now(record)) != mask:
-                # An input turned out to be valid in fewer places in between.
-                record.line = 0
-                self._turn(record, "waiting")
-                self._to_place.append(record.spec.id)
+            if self._is_judged_anew(record):
                 return self._pop_head(mask)
             choice = self._choose(record, forced=False)
             if choice is None:
@@ -550,9 +551,17 @@ class Scheduler(Records):
             del self._lines[mask]
         return bool(line)
 
-    def _operands_now(self, record: TaskRecord) -> Operands:
+    def _is_judged_anew(self, record: TaskRecord) -> bool:
+        """Has a task placed anew whose inputs turned out in between to be valid in fewer places."""
+        if not record.spec.inputs:
+            return False
         record.operands = None
-        return self.operands(record)
+        if self._mask(self.operands(record)) == record.allowed:
+            return False
+        record.line = 0
+        self._turn(record, "waiting")
+        self._to_place.append(record.spec.id)
+        return True
 
     def _use_room(self, load: Load) -> None:
         """Finds work for a processor that is about to run dry."""
@@ -831,6 +840,10 @@ class Scheduler(Records):
     def _block(self, record: TaskRecord, chunk_id: int, at: float) -> None:
         """Ends a task that needs a chunk which nobody can make any more."""
         if record.state in FINAL_STATES:
+            return
+        if record.state == "running":
+            # It had its input before that was lost, or before the word of it was.
+            record.missing = max(0, record.missing - 1)
             return
         chunk = self.table.records.get(chunk_id)
         maker = self.tasks.get(self.table.makers.get(chunk_id, chunk_id))

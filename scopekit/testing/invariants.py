@@ -221,7 +221,7 @@ class Invariants:
         missing = unplanned = 0
         for need in record.spec.inputs:
             chunk = chunks.get(need.chunk)
-            if chunk is None or chunk.state in _UNHAD:
+            if chunk is None or (chunk.state in _UNHAD and record.state != "running"):
                 state = "forgotten" if chunk is None else chunk.state
                 raise Violation("I5", f"task {number} needs chunk {need.chunk}, which is {state}")
             if chunk.state == "pending":
