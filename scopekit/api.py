@@ -9,9 +9,11 @@ from scopekit.engine.context import RunningTask, running_task
 from scopekit.errors import ScopeError, ScopekitError
 from scopekit.gather import wait_for
 from scopekit.handles import Chunk, Task
+from scopekit.inside import Inside, inside
 from scopekit.options import Options
 from scopekit.scopes import AnyScope, ambient, as_scope
-from scopekit.session import OptionSet, Session, innermost_session
+from scopekit.session import Session, innermost_session
+from scopekit.spawning import OptionSet
 from scopekit.wire.codec import read_handles
 
 if TYPE_CHECKING:
@@ -145,10 +147,9 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _session() -> Session:
-    """Returns the current session, starting one here if there is none."""
-    _refuse_in_task()
-    return innermost_session() or start()
+def _session() -> Session | Inside:
+    """Returns what spawns here: the task's process, or the current session, or a new one."""
+    return inside() or innermost_session() or start()
 
 
 def _refuse_session_in_task() -> None:
@@ -157,15 +158,6 @@ def _refuse_session_in_task() -> None:
         raise ScopekitError(
             f"task {task.name} cannot start a session of its own: it runs in one. Start sessions"
             " in the notebook."
-        )
-
-
-def _refuse_in_task() -> None:
-    task = running_task.get()
-    if task is not None:
-        raise ScopekitError(
-            f"task {task.name} cannot spawn or fetch tasks itself yet. Return what is needed and"
-            " spawn from the notebook; the result of one task can be the argument of another."
         )
 
 
@@ -201,7 +193,10 @@ def options(**options: Any) -> OptionSet:
 
 def plan(f: Any, /, *args: Any, **kwargs: Any) -> Explanation:
     """Tells where ``spawn`` with the same arguments would run, without running it."""
-    return _session().plan(f, *args, **kwargs)
+    session = _session()
+    if isinstance(session, Inside):
+        raise ScopekitError("a task cannot plan; call plan() in the notebook")
+    return session.plan(f, *args, **kwargs)
 
 
 def fetch(x: Any, raw: bool = False, timeout: float | None = None) -> Any:
@@ -209,11 +204,10 @@ def fetch(x: Any, raw: bool = False, timeout: float | None = None) -> Any:
     task = running_task.get()
     if task is not None and isinstance(x, Chunk):
         return x.fetch(timeout)
-    _refuse_in_task()
     handle = next(iter(read_handles(x)), None)
     if handle is None:
         return x
-    session: Session = handle._session if isinstance(handle, Task) else handle._home  # type: ignore[assignment]
+    session: Session | Inside = handle._session if isinstance(handle, Task) else handle._home  # type: ignore[assignment]
     return session.fetch(x, raw=raw, timeout=timeout)
 
 
@@ -230,7 +224,6 @@ def wait(x: Any, timeout: float | None = None) -> Any:
     Raises:
         TimeoutError: not all had ended in time.
     """
-    _refuse_in_task()
     wait_for(x, timeout)
     return x
 
@@ -241,6 +234,9 @@ def as_completed(tasks: Iterable[Task], timeout: float | None = None) -> Iterato
     Raises:
         TimeoutError: not all had ended in time.
     """
+    here = inside()
+    if here is not None:
+        return here.as_completed(tasks, timeout)
     return concurrent.futures.as_completed(tasks, timeout)  # type: ignore[return-value]
 
 
@@ -278,7 +274,7 @@ def tochunk(value: Any, processor: Processor | None = None, scope: Any = None) -
     """
     task = running_task.get()
     if task is None:
-        return _session().tochunk(value, processor, scope)
+        return (innermost_session() or start()).tochunk(value, processor, scope)
     where: Scope = as_scope(scope) if scope is not None else AnyScope()
     chunk: Chunk = task.agent.new_chunk(value, processor, where)
     return chunk

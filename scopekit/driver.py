@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import itertools
 import sys
 import threading
 import time
@@ -19,20 +18,22 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from scopekit.engine.lanes import ThreadLane
 from scopekit.errors import ScopekitError
+from scopekit.graph import ChunkRecord, StoredChunk
+from scopekit.options import DEFAULT_OPERANDS
 from scopekit.scheduler import Scheduler
 from scopekit.scheduler import events as ev
 from scopekit.wire import messages as msg
-from scopekit.wire.codec import PickledError, dump_error
+from scopekit.wire.codec import Call, PickledError, dump_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from scopekit.errors import SchedulingError
-    from scopekit.graph import StoredChunk, TaskSpec, WorkerId
+    from scopekit.graph import TaskRecord, TaskSpec, WorkerId
     from scopekit.handles import Task
     from scopekit.places import Topology
     from scopekit.scopes import Scope
-    from scopekit.wire.codec import Call, KnownFunctions
+    from scopekit.wire.codec import KnownFunctions
     from scopekit.wire.peers import Pushed
 
 __all__ = ("Driver", "Wire", "print_output")
@@ -40,6 +41,10 @@ __all__ = ("Driver", "Wire", "print_output")
 
 _EVENTS_KEPT = 100_000
 _TICK = 5.0
+# What is let go of is gathered for so long: to tell an engine of each would cost more than
+# the task did. With no more of it for a second, the thread sleeps until there is.
+_GATHER_SECONDS = 0.02
+_AWAKE_SECONDS = 1.0
 # Others than those that settle a task and so wake who waits for it.
 _WAITED_FOR = (
     ev.ChunkStored,
@@ -48,8 +53,10 @@ _WAITED_FOR = (
     ev.RunFailed,
     ev.WorkerJoined,
     ev.WorkerLeft,
+    ev.ChunksArrived,
+    ev.RunHandedBack,
 )
-_SENT_AT_ONCE = 64
+_MOST_UNSENT = 64
 
 
 class Wire(Protocol):
@@ -79,6 +86,19 @@ class Wire(Protocol):
         """Asks for chunks, as the client."""
 
 
+class Receiver(Protocol):
+    """Receives reports, in a thread of its own or in one that waits for them."""
+
+    def lead(self, holds: Callable[[], bool], until: float | None) -> bool:
+        """Receives in the caller's thread until something holds."""
+
+    def nudge(self) -> None:
+        """Has whoever leads see whether what it waits for holds now."""
+
+    def resume(self) -> None:
+        """Receives in the thread of its own again, at once."""
+
+
 class Driver:
     """Runs the scheduler of one session.
 
@@ -99,6 +119,7 @@ class Driver:
         self.wires: dict[WorkerId, Wire] = {}
         self.began = time.time()
         self.each_turn: Callable[[], None] = lambda: None
+        self.receiver: Receiver | None = None
         self._threaded = threaded
         self._inbox: deque[tuple[WorkerId, list[msg.Report]]] = deque()
         self._released: deque[int] = deque()
@@ -107,14 +128,21 @@ class Driver:
         self._broken: BaseException | None = None
         self._thread: threading.Thread | None = None
         self._callbacks = ThreadLane("scopekit-callbacks")
-        self._calls: dict[int, tuple[Call, Scope | None]] = {}
-        self._pending: dict[int, list[Task]] = {}
+        self._calls: dict[int, Call] = {}
+        self._pending: dict[int, Task] = {}
+        # Tasks that tasks spawned: where the handles are, and where the functions come from.
+        self._homes: dict[int, WorkerId] = {}
+        self._functions: dict[tuple[WorkerId, bytes], bytes] = {}
         self._sinks: dict[int, Callable[[str, str], None]] = {}
         self._later: deque[ev.Event] = deque()
         self._waits_for_changes = 0
         self._unsent = 0
         self._urgent = False
-        self._log: deque[ev.Event] = deque(maxlen=_EVENTS_KEPT)
+        self._enough = 1
+        self._dozing = False
+        self._released_at = 0.0
+        # Plain tuples of plain values, which the garbage collector need not look into.
+        self._log: deque[_LogEntry] = deque(maxlen=_EVENTS_KEPT)
         self._carry_out: dict[type, Callable[[Any], None]] = {
             ev.StartRun: self._start_run,
             ev.SendChunk: self._send_chunk,
@@ -130,8 +158,7 @@ class Driver:
         self,
         spec: TaskSpec,
         call: Call,
-        result_scope: Scope | None,
-        tasks: list[Task],
+        task: Task,
         sink: Callable[[str, str], None] | None,
     ) -> None:
         """Takes a task in.
@@ -139,16 +166,17 @@ class Driver:
         Raises:
             SchedulingError: the program's text already shows that it cannot be placed.
         """
-        self.catch_up()
+        if self._broken is not None:
+            raise self._broken_error(task)
+        if not self._threaded:
+            self._drop_released()
         if call.handles:
             # The call may be kept for long, and would keep what it was given alive.
             call = call._replace(handles=())
-        self._calls[spec.id] = (call, result_scope)
-        self._pending[spec.id] = tasks
+        self._calls[spec.id] = call
+        self._pending[spec.id] = task
         if sink is not None:
             self._sinks[spec.id] = sink
-        if self._broken is not None:
-            raise self._broken_error(tasks[0])
         refused = self.handle(ev.TaskSpawned(spec, time.time()))
         if refused is not None:
             self._calls.pop(spec.id, None)
@@ -157,10 +185,22 @@ class Driver:
             # A copy: what is raised takes the frames of its callers with it, and the
             # record keeps its own for as long as it is remembered.
             raise copy.copy(refused)
-        if self._urgent or self._unsent >= _SENT_AT_ONCE:
-            self.send_now()
-        elif (self._unsent or spec.wait_for) and not self._wake.is_set():
+        if self._unsent:
+            self._send_some()
+        elif spec.wait_for:
             # The thread sleeps until the nearest deadline that it knew of.
+            self._wake.set()
+
+    def _send_some(self) -> None:
+        """Sends what a processor has nothing without; the rest, once enough has gathered.
+
+        A processor that is idle gets its first task at once. What follows, before anybody
+        waits, goes in batches that grow: each costs both ends as much as many tasks.
+        """
+        if self._unsent >= _MOST_UNSENT or (self._urgent and self._unsent >= self._enough):
+            self._enough = min(2 * self._enough, _MOST_UNSENT)
+            self._flush_from_anywhere()
+        elif not self._wake.is_set():
             self._wake.set()
 
     def handle(self, event: ev.Event) -> SchedulingError | None:
@@ -185,43 +225,55 @@ class Driver:
             after: takes what is to be done once the lock is let go.
         """
         refused: SchedulingError | None = None
-        self._log.append(event)
+        if type(event) is ev.RunFinished:
+            self._log.append((event.finished, "RunFinished", event.task, event.worker))
+        elif type(event) is ev.TaskSpawned:
+            self._log.append((event.at, "TaskSpawned", event.spec.id, None))
+        else:
+            self._log.append(_log_entry(event))
         for command in self.scheduler.handle(event):
-            kind = type(command)
-            if kind is ev.Settle:
-                after.append(cast("ev.Settle", command))
-            elif kind is ev.Refuse:
-                refused = cast("ev.Refuse", command).error
+            if type(command) is ev.Settle:
+                after.append(command)
+            elif type(command) is ev.Refuse:
+                refused = command.error
             else:
-                self._carry_out[kind](command)
+                self._carry_out[type(command)](command)
         if type(event) is ev.RunStarted:
             self._mark_running(event.task)
+        elif type(event) is ev.WorkerLeft:
+            self._forget_home(event.worker)
         if self._waits_for_changes and type(event) in _WAITED_FOR:
             self.changed.notify_all()
         return refused
 
-    def _finish(self, after: Iterable[ev.Settle | msg.Output]) -> None:
+    def _finish(self, after: Sequence[ev.Settle | msg.Output]) -> None:
         for word in after:
             if type(word) is ev.Settle:
                 self._settle(word)
             else:
                 self._read_output(cast("msg.Output", word))
+        if after and self.receiver is not None:
+            self.receiver.nudge()
         while self._later:
             self.handle(self._later.popleft())
 
+    def _handles_of(self, task_id: int) -> tuple[Task, ...]:
+        """Returns the handles to all results of a task that has not ended."""
+        task = self._pending.get(task_id)
+        return () if task is None else (task, *task.outputs.values())
+
     def _mark_running(self, task_id: int) -> None:
-        for task in self._pending.get(task_id, ()):
+        for task in self._handles_of(task_id):
             if not task.running() and not task.done():
                 task.set_running_or_notify_cancel()
 
     def log(self) -> list[tuple[float, str, int | None, WorkerId | None]]:
         """Returns time, kind, task and worker of what happened, oldest first."""
         told = []
-        at = self.began
-        for event in list(self._log):
-            at = getattr(event, "at", None) or getattr(event, "finished", None) or at
-            task = event.spec.id if type(event) is ev.TaskSpawned else getattr(event, "task", None)
-            told.append((at, type(event).__name__, task, getattr(event, "worker", None)))
+        last = self.began
+        for at, kind, task, worker in list(self._log):
+            last = last if at is None else at
+            told.append((last, kind, task, worker))
         return told
 
     def wait_until(self, holds: Callable[[], bool], timeout: float | None) -> bool:
@@ -234,12 +286,27 @@ class Driver:
         Returns:
             What it said last.
         """
+        if self.receiver is not None:
+            self.receiver.resume()
         with self.changed:
             self._waits_for_changes += 1
             try:
                 return self.changed.wait_for(holds, timeout)
             finally:
                 self._waits_for_changes -= 1
+
+    def wait_for(self, task: Task, timeout: float | None) -> None:
+        """Receives reports in the caller's thread until a task has ended.
+
+        It may come back sooner, where that is not possible, or not in time.
+        """
+        self.send_now()
+        if self.receiver is None:
+            return
+        until = None if timeout is None else time.monotonic() + timeout
+        self.receiver.lead(task.done, until)
+        if self._pending:
+            self.receiver.resume()
 
     def take_reports(self, worker: WorkerId, reports: list[msg.Report]) -> None:
         """Takes reports of an agent, from any thread."""
@@ -265,7 +332,8 @@ class Driver:
         only leaves word for the driver's own thread.
         """
         self._released.append(chunk_id)
-        self._wake.set()
+        if self._dozing:
+            self._wake.set()
 
     def wake(self) -> None:
         """Has the driver's thread look around."""
@@ -285,7 +353,7 @@ class Driver:
             # Its engine left in this very moment, and that event comes next.
             return
         spec = self.scheduler.tasks[task].spec
-        call, result_scope = self._calls[task]
+        call = self._calls[task]
         function, forget = wire.functions(processor.worker).to_send(call)
         order = msg.Run(
             task,
@@ -297,7 +365,7 @@ class Driver:
             processor,
             tuple([need.chunk for need in spec.inputs]) if spec.inputs else (),
             spec.outputs,
-            result_scope,
+            spec.result_scope,
         )
         self._order(processor.worker, order)
         if len(self.scheduler.loads.by_processor[processor].tasks) == 1:
@@ -347,13 +415,68 @@ class Driver:
     def _settle(self, settle: ev.Settle) -> None:
         if self._sinks:
             self._sinks.pop(settle.task, None)
-        for task in self._pending.pop(settle.task, ()):
+        first = self._pending.pop(settle.task, None)
+        if first is None:
+            self._settle_at_home(settle)
+            return
+        if settle.state == "done" and not first.outputs:
+            first.mark_done()
+            return
+        for task in (first, *first.outputs.values()):
             if settle.state == "done":
                 task.mark_done()
             elif settle.state == "cancelled":
                 task.mark_cancelled()
             else:
                 task.set_exception(self._error(task, settle))
+
+    def _settle_at_home(self, settle: ev.Settle) -> None:
+        """Tells the engine that has the handle how a task ended, unless it ended it itself."""
+        home = self._homes.pop(settle.task, None)
+        if home is None:
+            return
+        with self.lock:
+            record = self.scheduler.tasks.get(settle.task)
+            if record is None or (settle.state == "done" and _ran_on(record, home)):
+                return
+            results = [self.scheduler.chunks.get(output) for output in record.spec.outputs]
+        stored = tuple(
+            StoredChunk(chunk.id, chunk.scope, chunk.processor, chunk.type, chunk.nbytes)
+            for chunk in results
+            if chunk is not None and chunk.processor is not None and settle.state == "done"
+        )
+        error = settle.failure
+        if error is not None and not isinstance(error, PickledError):
+            error = dump_error(error, "the client")
+        self._order(home, msg.Settled(settle.task, settle.state, stored, None, error))
+        self._wake.set()
+
+    def _forget_home(self, worker: WorkerId) -> None:
+        self._homes = {task: home for task, home in self._homes.items() if home != worker}
+        self._functions = {key: f for key, f in self._functions.items() if key[0] != worker}
+
+    def _take_child(
+        self, worker: WorkerId, report: msg.Spawned, after: list[ev.Settle | msg.Output]
+    ) -> None:
+        """Takes in what a task spawned; called with the lock held."""
+        spec, digest, function, forget, arguments, chunks, processor, at = report
+        for old in forget:
+            self._functions.pop((worker, old), None)
+        if function is not None:
+            self._functions[worker, digest] = function
+        pickled = self._functions.get((worker, digest), b"")
+        self._calls[spec.id] = Call(digest, pickled, arguments, ())
+        self._homes[spec.id] = worker
+        if spec.operands == DEFAULT_OPERANDS:
+            # The one object, by which it is known again.
+            spec = spec._replace(operands=DEFAULT_OPERANDS)
+        new = [stored for stored in chunks if stored.id not in self.scheduler.chunks]
+        for stored in new:
+            record = ChunkRecord(stored.id, stored.scope, processor=stored.processor)
+            self.scheduler.expect(record)
+        self._apply(ev.ChildSpawned(spec, worker, processor, at), after)
+        for stored in new:
+            self._apply(ev.ChunkStored(stored, stored.processor.worker, at), after)
 
     def _error(self, task: Task, settle: ev.Settle) -> BaseException:
         origin = None
@@ -381,7 +504,7 @@ class Driver:
 
     def _work(self) -> None:
         while not self._closing:
-            self._wake.wait(self._until_deadline())
+            self._wake.wait(self._pause())
             self._wake.clear()
             try:
                 self.turn()
@@ -416,20 +539,35 @@ class Driver:
         """Sends what has gathered."""
         self._unsent = 0
         self._urgent = False
-        for wire in list(dict.fromkeys(self.wires.values())):
+        self._enough = 1
+        for wire in self._distinct_wires():
             wire.flush()
+
+    def _distinct_wires(self) -> list[Wire]:
+        return list(dict.fromkeys(self.wires.values()))
 
     def send_now(self) -> None:
         """Sends what has gathered, as far as that can be done in the caller's thread."""
-        if not self._unsent:
-            return
+        self._enough = 1
+        if self._unsent:
+            self._flush_from_anywhere()
+
+    def _flush_from_anywhere(self) -> None:
         self._unsent = 0
         self._urgent = False
-        for wire in list(dict.fromkeys(self.wires.values())):
+        for wire in self._distinct_wires():
             if wire.any_thread:
                 wire.flush()
             else:
                 self._wake.set()
+
+    def _pause(self) -> float:
+        """Returns for how many seconds the thread may sleep if nobody wakes it."""
+        if time.monotonic() - self._released_at < _AWAKE_SECONDS:
+            return _GATHER_SECONDS
+        # In this order: what is let go of in between either wakes the thread or is seen here.
+        self._dozing = True
+        return _GATHER_SECONDS if self._released else self._until_deadline()
 
     def _until_deadline(self) -> float:
         with self.lock:
@@ -441,6 +579,8 @@ class Driver:
         while self._released:
             gone.append(self._released.popleft())
         if gone:
+            self._dozing = False
+            self._released_at = time.monotonic()
             self.handle(ev.HandlesDropped(tuple(gone)))
 
     def _read_reports(self, worker: WorkerId, reports: Iterable[msg.Report]) -> None:
@@ -450,18 +590,19 @@ class Driver:
             for report in reports:
                 if type(report) is msg.Finished:
                     task, results, started, finished, value = report
-                    if value is not None:
-                        for handle in self._pending.get(task, ())[:1]:
-                            handle.plain_value = value
+                    if value is not None and task in self._pending:
+                        self._pending[task].plain_value = value
                     self._apply(ev.RunFinished(task, worker, results, started, finished), after)
                 elif type(report) is msg.Output:
                     after.append(report)
+                elif type(report) is msg.Spawned:
+                    self._take_child(worker, report, after)
                 else:
                     self._apply(_event(report, worker), after)
         self._finish(after)
 
     def _read_output(self, report: msg.Output) -> None:
-        for task in self._pending.get(report.task, ()):
+        for task in self._handles_of(report.task):
             task.add_output(report.stream, report.text)
         # A cell's display may be gone; that must not end the session.
         with contextlib.suppress(Exception):
@@ -478,7 +619,7 @@ class Driver:
 
     def end_all(self, error: Callable[[Task], BaseException]) -> None:
         """Ends every wait, each with the error made for its task."""
-        tasks = list(itertools.chain.from_iterable(self._pending.values()))
+        tasks = [handle for task in list(self._pending) for handle in self._handles_of(task)]
         self._pending.clear()
         for task in tasks:
             with contextlib.suppress(Exception):  # it may have ended in the meantime
@@ -503,33 +644,39 @@ class Driver:
         self._callbacks.finish()
 
 
+_LogEntry = tuple[float | None, str, int | None, "WorkerId | None"]
+
+
+def _log_entry(event: ev.Event) -> _LogEntry:
+    at = getattr(event, "at", None) or getattr(event, "finished", None)
+    task = event.spec.id if type(event) is ev.ChildSpawned else getattr(event, "task", None)
+    return at, type(event).__name__, task, getattr(event, "worker", None)
+
+
+def _ran_on(record: TaskRecord, worker: WorkerId) -> bool:
+    return record.processor is not None and record.processor.worker == worker
+
+
+_EVENTS: dict[type, Callable[[Any, WorkerId], ev.Event]] = {
+    msg.Started: lambda said, worker: ev.RunStarted(said.task, worker, said.at),
+    msg.Paused: lambda said, worker: ev.RunPaused(said.task, worker, said.at),
+    msg.Resumed: lambda said, worker: ev.RunResumed(said.task, worker, said.at),
+    msg.RunError: lambda said, worker: ev.RunFailed(
+        said.task, worker, said.error, said.started, said.finished
+    ),
+    msg.HandedBack: lambda said, worker: ev.RunHandedBack(
+        said.task, worker, said.chunk, said.scope, time.time()
+    ),
+    msg.Arrived: lambda said, worker: ev.ChunksArrived(worker, said.chunks),
+    msg.StillWaiting: lambda said, worker: ev.ChunksMissed(worker, said.chunks, time.time()),
+    msg.Returned: lambda said, worker: ev.HandlesReturned(worker, said.chunks),
+    msg.ChunkPut: lambda said, worker: ev.ChunkStored(said.chunk, worker, time.time()),
+    msg.PutFailed: lambda said, worker: ev.ChunkFailed(said.chunk, worker, said.error, time.time()),
+}
+
+
 def _event(report: msg.Report, worker: WorkerId) -> ev.Event:
-    match report:
-        case msg.Started(task, at):
-            return ev.RunStarted(task, worker, at)
-        case msg.Arrived(chunks):
-            return ev.ChunksArrived(worker, chunks)
-        case msg.StillWaiting(chunks):
-            return ev.ChunksMissed(worker, chunks, time.time())
-        case msg.RunError(task, error, started, finished):
-            return ev.RunFailed(task, worker, error, started, finished)
-        case msg.HandedBack(task, chunk_id, scope):
-            return ev.RunHandedBack(task, worker, chunk_id, scope, time.time())
-        case _:
-            return _chunk_event(report, worker)
-
-
-def _chunk_event(report: msg.Report, worker: WorkerId) -> ev.Event:
-    match report:
-        case msg.ChunkPut(chunk):
-            return ev.ChunkStored(chunk, worker, time.time())
-        case msg.PutFailed(chunk_id, error):
-            return ev.ChunkFailed(chunk_id, worker, error, time.time())
-        case msg.Arrived(chunks):
-            return ev.ChunksArrived(worker, chunks)
-        case msg.StillWaiting(chunks):
-            return ev.ChunksMissed(worker, chunks, time.time())
-    raise AssertionError(report)
+    return _EVENTS[type(report)](report, worker)
 
 
 def print_output(stream: str, text: str) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
-from scopekit.errors import ChunkLostError, ScopekitError, ScopeViolationError
+from scopekit.errors import ChunkLostError, ProtocolError, ScopekitError, ScopeViolationError
 from scopekit.guard import guard
 from scopekit.handles import handles_become
 from scopekit.scheduler import events as ev
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ("Fetcher",)
 
 _REACHABLE_SECONDS = 2.0
+# How long after its death an engine may still count among the holders of a chunk.
+_DYING_SECONDS = 2.0
 
 
 class Fetcher:
@@ -68,13 +71,34 @@ class Fetcher:
         """
         if self._driver.closing:
             raise ScopekitError("the session that held the value is closed, and the value is gone")
-        by_holder: dict[WorkerId, list[int]] = {}
-        for chunk in dict.fromkeys(chunks):
-            by_holder.setdefault(self._holder(chunk, timeout), []).append(chunk)
+        until = None if timeout is None else time.monotonic() + timeout
         values: dict[int, Any] = {}
-        for holder, wanted in by_holder.items():
-            values.update(self._bring(holder, wanted, timeout))
+        while missing := [chunk for chunk in dict.fromkeys(chunks) if chunk not in values]:
+            by_holder: dict[WorkerId, list[int]] = {}
+            for chunk in missing:
+                by_holder.setdefault(self._holder(chunk, _left(until)), []).append(chunk)
+            for holder, wanted in by_holder.items():
+                values.update(self._bring_or_wait(holder, wanted, until))
         return [values[chunk] for chunk in chunks]
+
+    def _bring_or_wait(
+        self, holder: WorkerId, chunks: list[int], until: float | None
+    ) -> dict[int, Any]:
+        """Brings values; none if their holder is dying, and others will have them."""
+        try:
+            return self._bring(holder, chunks, _left(until))
+        except (ChunkLostError, ProtocolError):
+            # Its death may not have come to the scheduler yet, which has lost chunks made again.
+            limit = _DYING_SECONDS
+            if until is not None:
+                limit = min(limit, max(0.0, until - time.monotonic()))
+            if not self._driver.wait_until(lambda: not self._holds_any(holder, chunks), limit):
+                raise
+            return {}
+
+    def _holds_any(self, holder: WorkerId, chunks: list[int]) -> bool:
+        known = self._driver.scheduler.chunks
+        return any(chunk in known and holder in known[chunk].holders for chunk in chunks)
 
     def refusal(self, chunk: int) -> ScopekitError | None:
         """Returns why a value may not come here, None if it may."""
@@ -150,6 +174,10 @@ class Fetcher:
             except (TimeoutError, ConnectionError):
                 self._reachable[worker] = False
         return self._reachable[worker]
+
+
+def _left(until: float | None) -> float | None:
+    return None if until is None else max(0.0, until - time.monotonic())
 
 
 def _gone(worker: WorkerId) -> ChunkLostError:

@@ -7,7 +7,6 @@ task that makes it.
 
 from __future__ import annotations
 
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
@@ -31,6 +30,7 @@ __all__ = (
 )
 
 WorkerId = int | str
+_NOBODY: Mapping[WorkerId, WorkerId] = {}
 TaskState = Literal[
     "waiting", "unmatched", "queued", "running", "done", "failed", "blocked", "cancelled"
 ]
@@ -80,6 +80,7 @@ class TaskSpec(NamedTuple):
         idempotent: False if it may not be started a second time.
         retries: how often it is tried again after an error of its own.
         cell: the number of the notebook cell that spawned it, or None.
+        parent: the task that spawned it, or None.
     """
 
     id: int
@@ -93,6 +94,7 @@ class TaskSpec(NamedTuple):
     idempotent: bool = True
     retries: int = 0
     cell: int | None = None
+    parent: int | None = None
 
 
 class StoredChunk(NamedTuple):
@@ -107,8 +109,6 @@ class StoredChunk(NamedTuple):
 
 class TaskRecord:
     """All that the scheduler knows of one task.
-
-    Most records never change most attributes: those begin as attributes of the class.
 
     Attributes:
         spec: what was asked for.
@@ -130,42 +130,60 @@ class TaskRecord:
         cause: the number of the event that last changed its state.
     """
 
-    __slots__ = ("__dict__", "cause", "missing", "spawned", "spec", "state", "unplanned")
-
-    holds_inputs = False
-    holds_lineage = False
-    call_forgotten = False
-    operands: tuple[tuple[str, Scope], ...] | None = None
-    allowed = 0
-    line = 0
-    processor: Processor | None = None
-    ready = 0.0
-    rule = ""
-    topology: Topology | None = None
-    attempts = 0
-    failures = 0
-    deaths = 0
-    asked_back = False
-    may_have_begun = False
-    deadline: float | None = None
-    started: float | None = None
-    finished: float | None = None
-    failure: Any = None
-    origin: int | None = None
+    # No dict of its own: with a hundred thousand of these, the garbage collector would
+    # spend more time on them than all the rest takes.
+    __slots__ = (
+        "allowed",
+        "asked_back",
+        "attempts",
+        "call_forgotten",
+        "cause",
+        "deadline",
+        "deaths",
+        "failure",
+        "failures",
+        "finished",
+        "holds_inputs",
+        "holds_lineage",
+        "line",
+        "may_have_begun",
+        "missing",
+        "operands",
+        "origin",
+        "processor",
+        "ready",
+        "rule",
+        "spawned",
+        "spec",
+        "started",
+        "state",
+        "topology",
+        "unplanned",
+    )
 
     def __init__(self, spec: TaskSpec, spawned: float, cause: int = 0) -> None:
         self.spec = spec
         self.spawned = spawned
         self.state: TaskState = "waiting"
-        self.missing = 0
-        self.unplanned = 0
         self.cause = cause
+        self.missing = self.unplanned = self.allowed = self.line = 0
+        self.attempts = self.failures = self.deaths = 0
+        self.holds_inputs = self.holds_lineage = self.call_forgotten = self.asked_back = False
+        self.may_have_begun = False
+        self.operands: tuple[tuple[str, Scope], ...] | None = None
+        self.processor: Processor | None = None
+        self.topology: Topology | None = None
+        self.rule = ""
+        self.ready = 0.0
+        self.deadline: float | None = None
+        self.started: float | None = None
+        self.finished: float | None = None
+        self.failure: Any = None
+        self.origin: int | None = None
 
 
 class ChunkRecord:
     """All that the scheduler knows of one chunk.
-
-    Most records never change most attributes: those begin as attributes of the class.
 
     Attributes:
         state: one of CHUNK_STATES.
@@ -183,21 +201,26 @@ class ChunkRecord:
         cause: the number of the event that last changed its state.
     """
 
-    __slots__ = ("__dict__", "cause", "handles", "id", "scope", "state")
-
-    maker: int | None = None
-    declared: Scope | None = None
-    planned = False
-    processor: Processor | None = None
-    type = ""
-    nbytes = 0
-    holders: tuple[WorkerId, ...] = ()
-    senders: Mapping[WorkerId, WorkerId] = MappingProxyType({})
-    waiters: list[int] | None = None
-    users = 0
-    descendants = 0
-    made: float | None = None
-    failure: Any = None
+    __slots__ = (
+        "cause",
+        "declared",
+        "descendants",
+        "failure",
+        "handles",
+        "holders",
+        "id",
+        "made",
+        "maker",
+        "nbytes",
+        "planned",
+        "processor",
+        "scope",
+        "senders",
+        "state",
+        "type",
+        "users",
+        "waiters",
+    )
 
     def __init__(
         self,
@@ -215,11 +238,17 @@ class ChunkRecord:
         self.state: ChunkState = "pending"
         self.handles = handles
         self.cause = cause
-        if maker is not None:
-            self.maker = maker
-        if processor is not None:
-            self.processor = processor
-            self.type = type
+        self.maker = maker
+        self.processor = processor
+        self.type = type
+        self.declared: Scope | None = None
+        self.planned = False
+        self.nbytes = self.users = self.descendants = 0
+        self.holders: tuple[WorkerId, ...] = ()
+        self.senders: Mapping[WorkerId, WorkerId] = _NOBODY
+        self.waiters: list[int] | None = None
+        self.made: float | None = None
+        self.failure: Any = None
 
     @property
     def targets(self) -> tuple[WorkerId, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import pickle
 import threading
+import time
 from concurrent.futures import CancelledError, Future
 from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, PENDING
 from contextvars import ContextVar
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping
 
     from scopekit.explanation import Explanation
-    from scopekit.graph import WorkerId
+    from scopekit.graph import StoredChunk, WorkerId
     from scopekit.scopes import Processor, Scope
 
 __all__ = ("Chunk", "HiddenHandleError", "Home", "Task", "handles_become", "reviver")
@@ -68,9 +69,9 @@ class Chunk:
     __slots__ = ("__weakref__", "_facts", "_home", "id")
 
     def __init__(self, home: Home, chunk_id: int, facts: Mapping[str, Any]) -> None:
+        self._facts = dict(facts)
         self.id = chunk_id
         self._home = home
-        self._facts = dict(facts)
 
     def __del__(self) -> None:
         # A handle whose making failed has no home; one that outlives all has none left.
@@ -196,16 +197,21 @@ class Task(Future[Any]):
         outputs: tasks for its further results, by name.
         plain_value: the result in a tuple of one, where it came with the word that the
             task is done; else None.
+        stored: where the result is, as far as an engine was told; else None.
     """
 
     stdout = ""
     stderr = ""
     outputs: Mapping[str, Task] = MappingProxyType({})
     plain_value: tuple[Any] | None = None
+    stored: StoredChunk | None = None
     # What a future begins with, of which most tasks never change but the state.
     _state = PENDING
     _result = None
     _exception = None
+    _own_condition: threading.Condition | None = None
+    _own_waiters: list[Any] | None = None
+    _own_callbacks: list[Any] | None = None
 
     def __init__(self, session: Any, task_id: int, name: str, chunk_id: int) -> None:
         # Not by way of Future: to make a condition takes longer than all the rest, and
@@ -223,27 +229,29 @@ class Task(Future[Any]):
 
         @property
         def _condition(self) -> threading.Condition:
-            condition: threading.Condition | None = self.__dict__.get("condition")
-            if condition is None:
+            if self._own_condition is None:
                 with _ending:
-                    condition = self.__dict__.setdefault("condition", threading.Condition())
-            return condition
+                    if self._own_condition is None:
+                        self._own_condition = threading.Condition()
+            return self._own_condition
 
         @property
         def _waiters(self) -> list[Any]:
-            waiters: list[Any] = self.__dict__.setdefault("waiters", [])
-            return waiters
+            if self._own_waiters is None:
+                self._own_waiters = []
+            return self._own_waiters
 
         @property
         def _done_callbacks(self) -> list[Any]:
-            callbacks: list[Any] = self.__dict__.setdefault("callbacks", [])
-            return callbacks
+            if self._own_callbacks is None:
+                self._own_callbacks = []
+            return self._own_callbacks
 
     def mark_done(self) -> None:
         """Tells everybody who waits that the task is done."""
         with _ending:
             # Whoever waits has a condition, and makes it under the same lock.
-            if "condition" not in self.__dict__:
+            if self._own_condition is None:
                 self._state = FINISHED
                 return
         self.set_result(None)
@@ -282,7 +290,7 @@ class Task(Future[Any]):
         not come here counts as an error, although the task is done.
         """
         try:
-            failure = super().exception(timeout)
+            failure = super().exception(self._wait(timeout))
         except CancelledError as error:
             raise self._cancelled(error) from None
         return failure or self._session.fetch_refusal(self)
@@ -295,9 +303,8 @@ class Task(Future[Any]):
         """
         if self._state == FINISHED:
             return self
-        self._session.send_now()
         try:
-            super().exception(timeout)
+            super().exception(self._wait(timeout))
         except CancelledError:
             pass
         except TimeoutError:
@@ -324,9 +331,11 @@ class Task(Future[Any]):
     def _settled(self, timeout: float | None) -> None:
         if self._state == FINISHED and self._exception is None:
             return
-        self._session.send_now()
+        left = self._wait(timeout)
+        if self._state == FINISHED and self._exception is None:
+            return
         try:
-            super().result(timeout)
+            super().result(left)
         except TaskCancelledError:
             raise
         except TimeoutError:
@@ -336,6 +345,12 @@ class Task(Future[Any]):
             raise self._late(timeout) from None
         except CancelledError as error:
             raise self._cancelled(error) from None
+
+    def _wait(self, timeout: float | None) -> float | None:
+        """Has the session work on the task; returns the seconds that are left."""
+        until = None if timeout is None else time.monotonic() + timeout
+        self._session.wait_for_task(self, timeout)
+        return None if until is None else max(0.0, until - time.monotonic())
 
     def _late(self, timeout: float | None) -> TimeoutError:
         return TimeoutError(f"{self!r} was not done within {timeout:g} s")

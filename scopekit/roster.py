@@ -85,10 +85,12 @@ class Roster:
         self._views = ViewWire(link, session, driver.take_reports, driver.wake)
         self._must_be_direct = wire == "direct"
         self._broken: deque[WorkerId] = deque()
+        # Those that were asked to leave; of these, engines that are not ours stay registered.
+        self._dismissed: set[WorkerId] = set()
         self._hub: DirectHub | None = None
         if wire != "views":
             here = local_address(link.controller_host)
-            self._hub = DirectHub(keys, here, driver.read_now, self._on_broken)
+            self._hub = driver.receiver = DirectHub(keys, here, driver.read_now, self._on_broken)
         self._beat = time.monotonic()
         self._stop_watching: Callable[[], None] = lambda: None
 
@@ -126,10 +128,22 @@ class Roster:
         while self._changes:
             self._compare(self._changes.popleft())
 
+    def dismiss(self, workers: Iterable[WorkerId]) -> None:
+        """Lets go of engines: ends those started here, leaves others running."""
+        chosen = list(workers)
+        self._dismissed.update(chosen)
+        if self._link.owned:
+            self._link.remove_engines([worker for worker in chosen if isinstance(worker, int)])
+            return
+        self._views.close_agents(chosen)
+        self._changes.append(self._link.engine_ids())
+        self._driver.wake()
+
     def _compare(self, workers: tuple[int, ...]) -> None:
         topology = self._driver.scheduler.topology
-        left = [worker for worker in topology.workers if worker not in workers]
-        joined = [worker for worker in workers if not topology.knows(worker)]
+        here = [worker for worker in workers if worker not in self._dismissed]
+        left = [worker for worker in topology.workers if worker not in here]
+        joined = [worker for worker in here if not topology.knows(worker)]
         for worker in left:
             self._leave(worker)
         if joined:
@@ -147,7 +161,8 @@ class Roster:
             self._hub.forget(worker)
         self._driver.wires.pop(worker, None)
         self.addresses.pop(worker, None)
-        self._driver.handle(ev.WorkerLeft(worker, time.time()))
+        planned = worker in self._dismissed
+        self._driver.handle(ev.WorkerLeft(worker, time.time(), planned))
 
     def _join(self, workers: Iterable[int]) -> None:
         wanted = list(workers)

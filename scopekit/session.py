@@ -5,13 +5,11 @@ from __future__ import annotations
 import atexit
 import concurrent.futures
 import contextlib
-import inspect
 import itertools
 import os
 import threading
 import time
 from importlib import import_module
-from types import FunctionType
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from scopekit import looking
@@ -23,22 +21,22 @@ from scopekit.engine.surroundings import Here, task_surroundings
 from scopekit.errors import NoProcessorError, ScopeError, ScopekitError, TaskCancelledError
 from scopekit.fetching import Fetcher
 from scopekit.gather import gather, gather_chunks, wait_for
-from scopekit.graph import ChunkRecord, Input, StoredChunk, TaskSpec
+from scopekit.graph import ChunkRecord, StoredChunk, TaskSpec
 from scopekit.handles import Chunk, HiddenHandleError, Task
 from scopekit.options import (
-    DEFAULT_OPERANDS,
-    NO_OPTIONS,
     Options,
     block_options,
     operands,
     perimeter_scope,
 )
 from scopekit.places import Process, Topology
+from scopekit.removal import drain
 from scopekit.roster import NodeNames, Roster
 from scopekit.scheduler import events as ev
 from scopekit.scheduler.placement import allowed_mask, refusal
 from scopekit.scopes import CLIENT, AnyScope, OSProc, ThreadProc, ambient, as_scope
 from scopekit.scopes.located import relocated
+from scopekit.spawning import SCOPE_OPTIONS, Spawner, chunk_id_of, function_name
 from scopekit.wire import messages as msg
 from scopekit.wire.codec import dump_value, pack_call, type_name
 from scopekit.wire.identity import identity_card
@@ -52,11 +50,11 @@ if TYPE_CHECKING:
     from scopekit.graph import WorkerId
     from scopekit.scopes import Processor, Scope
     from scopekit.wire.cluster import ClusterLink
+    from scopekit.wire.codec import Call
     from scopekit.wire.peers import PeerClient, Pushed
 
-__all__ = ("OptionSet", "Session", "current_session", "innermost_session")
+__all__ = ("Session", "current_session", "innermost_session")
 
-_SCOPE_OPTIONS = ("scope", "compute_scope", "result_scope")
 
 _sessions: list[Session] = []
 
@@ -84,28 +82,7 @@ def current_session() -> Session:
     return session
 
 
-class OptionSet:
-    """Options that wait for the call they are meant for."""
-
-    def __init__(self, session: Callable[[], Session], given: Options) -> None:
-        self._session = session
-        self._given = given
-
-    def spawn(self, f: Any, /, *args: Any, **kwargs: Any) -> Task:
-        """Spawns a task with these options; every keyword goes to the function.
-
-        Raises:
-            ScopeError: a scope was given here, to a function that takes none.
-        """
-        _refuse_stray_scopes(f, kwargs)
-        return self._session().submit(self._given, f, args, kwargs)
-
-    def plan(self, f: Any, /, *args: Any, **kwargs: Any) -> Explanation:
-        """Tells where such a task would go, without running it."""
-        return self._session().plan_call(self._given, f, args, kwargs)
-
-
-class Session:
+class Session(Spawner):
     """Engines, what they hold, the tasks that they were given.
 
     Made by ``scopekit.start`` and ``scopekit.connect``.
@@ -124,8 +101,7 @@ class Session:
         self._threads = threads
         self._wire = wire
         self._link = link
-        self._ids = itertools.count(1)
-        self._numbers: dict[str, Iterator[int]] = {}
+        super().__init__(itertools.count(1))
         self._closed = False
         self._closing = threading.Lock()
         self._restore_output: Callable[[], None] = lambda: None
@@ -224,115 +200,25 @@ class Session:
 
     # -- spawning -------------------------------------------------------------------
 
-    def spawn(
-        self,
-        f: Any,
-        /,
-        *args: Any,
-        scope: Any = None,
-        compute_scope: Any = None,
-        result_scope: Any = None,
-        **kwargs: Any,
-    ) -> Task:
-        """Makes a task of a call.
-
-        Args:
-            f: what to call: a function, or a handle to one that lives somewhere.
-            args: its positional arguments; the value of a task or chunk takes its
-                place, in lists, tuples, dicts and sets too.
-            scope: where the task may run.
-            compute_scope: the same, and wins over ``scope``.
-            result_scope: where the result is valid; the task runs inside of that, too.
-            kwargs: the function's keyword arguments.
-
-        Returns:
-            The task; its value stays where it was made until it is fetched.
-
-        Raises:
-            ScopeError: a scope makes no sense.
-            SchedulingError: the task can be placed nowhere.
-            ScopekitError: the function or an argument does not pickle.
-        """
-        if scope is None and compute_scope is None and result_scope is None:
-            return self.submit(NO_OPTIONS, f, args, kwargs)
-        given: dict[str, Any] = {"scope": scope, "compute_scope": compute_scope}
-        given["result_scope"] = result_scope
-        return self.submit(Options.checked(given, "spawn"), f, args, kwargs)
-
-    def options(self, **options: Any) -> OptionSet:
-        """Gives options to the spawn that follows: ``session.options(name="fit").spawn(f)``.
-
-        Raises:
-            ScopeError: an option is unknown or makes no sense.
-        """
-        return OptionSet(lambda: self, Options.checked(options, "options"))
-
-    def submit(
-        self,
-        given: Options,
-        f: Any,
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-        *,
-        outputs: Sequence[str] = (),
-        cell: int | None = None,
-        sink: Callable[[str, str], None] | None = None,
-    ) -> Task:
-        """Makes a task of a call; the form of ``spawn`` that magics use.
-
-        Args:
-            given: its options.
-            f: what to call.
-            args: its positional arguments.
-            kwargs: its keyword arguments.
-            outputs: names of further results; the function returns a tuple, the
-                result first, and ``task.outputs`` has a task for each name.
-            cell: the number of the cell that spawns it.
-            sink: takes stream name and text of what it prints.
-        """
+    def _check_may_spawn(self) -> None:
         if self._closed:
             self._check_open()
-        function = _function_name(f)
-        block = block_options()
-        merged = given if block is NO_OPTIONS else given.merged_over(block)
-        name = merged.name or self._number(function)
-        call = pack_call(f, args, kwargs, name=name)
-        result_scope = merged.result_scope
-        scopes = operands(given)
-        if scopes is not DEFAULT_OPERANDS:
-            scopes = tuple((origin, self._meant(s)) for origin, s in scopes)
-            result_scope = None if result_scope is None else self._meant(result_scope)
-        ids = self._ids
-        task_id = next(ids)
-        chunks = (next(ids),) if not outputs else tuple(next(ids) for _ in range(1 + len(outputs)))
-        spec = TaskSpec(
-            task_id,
-            name,
-            function,
-            scopes,
-            self._inputs(call.handles, name) if call.handles else (),
-            chunks,
-            result_scope,
-            # Here no worker can ever join.
-            0.0 if self._link is None else merged.wait_for,
-            merged.idempotent,
-            merged.retries,
-            cell,
-        )
-        task = Task(self, task_id, name, chunks[0])
-        tasks = [task]
-        if outputs:
-            task.outputs = {
-                key: Task(self, task_id, key, chunk)
-                for key, chunk in zip(outputs, chunks[1:], strict=True)
-            }
-            tasks += task.outputs.values()
-        self._driver.spawn(spec, call, result_scope, tasks, sink)
-        return task
+
+    def _can_wait_for_processors(self) -> bool:
+        # Without engines no worker can ever join.
+        return self._link is not None
+
+    def _owns(self, handle: Task | Chunk) -> bool:
+        return _home_of(handle) is self
+
+    def _take(
+        self, spec: TaskSpec, call: Call, task: Task, sink: Callable[[str, str], None] | None
+    ) -> None:
+        self._driver.spawn(spec, call, task, sink)
 
     def plan(self, f: Any, /, *args: Any, **kwargs: Any) -> Explanation:
         """Tells where ``spawn`` with the same arguments would run, without running it."""
-        given = {key: kwargs.pop(key) for key in _SCOPE_OPTIONS if key in kwargs}
+        given = {key: kwargs.pop(key) for key in SCOPE_OPTIONS if key in kwargs}
         return self.plan_call(Options.checked(given, "plan"), f, args, kwargs)
 
     def plan_call(
@@ -340,7 +226,7 @@ class Session:
     ) -> Explanation:
         """Tells where a call with these options would run, without running it."""
         self._check_open()
-        function = _function_name(f)
+        function = function_name(f)
         merged = given.merged_over(block_options())
         name = merged.name or function
         call = pack_call(f, args, kwargs, name=name)
@@ -362,24 +248,6 @@ class Session:
         if current is None or current is self:
             return scope
         return relocated(scope, current.topology.node_of, self.topology.node_of)
-
-    def _number(self, function: str) -> str:
-        numbers = self._numbers.get(function)
-        if numbers is None:
-            numbers = self._numbers.setdefault(function, itertools.count(1))
-        return f"{function}-{next(numbers)}"
-
-    def _inputs(self, found: tuple[tuple[str, Task | Chunk], ...], name: str) -> tuple[Input, ...]:
-        for origin, handle in found:
-            if _home_of(handle) is not self:
-                raise ScopekitError(
-                    f"{name}: {origin} belongs to another session. Fetch its value there and"
-                    " pass that."
-                )
-        return tuple(
-            Input(origin, _chunk_id(handle), handle=isinstance(handle, Chunk))
-            for origin, handle in found
-        )
 
     def run(self, f: Callable[..., Any], *args: Any, scope: Any = None) -> dict[WorkerId, Any]:
         """Calls a function once in every process of a scope.
@@ -521,11 +389,11 @@ class Session:
             if isinstance(handle, Task) and handle.plain_value is not None:
                 values[_home_of(handle), handle.chunk_id] = handle.plain_value[0]
                 continue
-            sessions.setdefault(_home_of(handle), []).append(_chunk_id(handle))
+            sessions.setdefault(_home_of(handle), []).append(chunk_id_of(handle))
         for session, chunks in sessions.items():
             for chunk, value in zip(chunks, session._fetcher.values(chunks, timeout), strict=True):
                 values[session, chunk] = value
-        return [values[_home_of(handle), _chunk_id(handle)] for handle in found]
+        return [values[_home_of(handle), chunk_id_of(handle)] for handle in found]
 
     def wait(self, x: Any, timeout: float | None = None) -> Any:
         """Waits until every task in ``x`` has ended, in whatever way; returns ``x``.
@@ -566,6 +434,10 @@ class Session:
     def send_now(self) -> None:
         """Sends off at once what tasks were spawned: somebody waits."""
         self._driver.send_now()
+
+    def wait_for_task(self, task: Task, timeout: float | None) -> None:
+        """Does what brings a task to its end, for as long as it may take."""
+        self._driver.wait_for(task, timeout)
 
     def fetch_refusal(self, task: Task) -> ScopekitError | None:
         """Returns why a result may not come here, None if it may."""
@@ -726,6 +598,48 @@ class Session:
             raise ScopekitError(f"workers {ids} did not become ready within {timeout:g} s")
         return list(ids)
 
+    def remove_workers(
+        self, workers: Iterable[WorkerId], *, force: bool = False, timeout: float = 60
+    ) -> list[WorkerId]:
+        """Takes engines out of the session, once they have nothing left to do.
+
+        What they run ends first, what they have not begun goes to others, and what they
+        hold moves to where it is valid. Engines that were started here are stopped, all
+        others are left running.
+
+        Args:
+            workers: their ids.
+            force: True to go on although something will be lost.
+            timeout: seconds to wait at most for all of it.
+
+        Returns:
+            The ids of the workers that are left.
+
+        Raises:
+            ScopekitError: one of them is no engine of this session; something would be
+                lost with them, and what; they had not ended in time.
+        """
+        self._check_open()
+        chosen = list(dict.fromkeys(workers))
+        engines = [worker for worker in self.workers if worker != self._here]
+        for worker in chosen:
+            if worker not in engines or self._link is None or self._roster is None:
+                known = ", ".join(map(str, engines)) or "none"
+                raise ScopekitError(
+                    f"worker {worker!r} is no engine of this session; its engines are {known}"
+                )
+        if chosen and self._roster is not None:
+            began = time.monotonic()
+            drain(self._driver, chosen, force=force, timeout=timeout)
+            self._roster.dismiss(chosen)
+            left = timeout - (time.monotonic() - began)
+            gone = self._driver.wait_until(
+                lambda: not any(self.topology.process(worker) for worker in chosen), max(1.0, left)
+            )
+            if not gone:
+                raise ScopekitError(f"workers {chosen} did not end within {timeout:g} s")
+        return self.workers
+
     # -- closing ------------------------------------------------------------------------
 
     def _check_open(self) -> None:
@@ -764,52 +678,13 @@ class Session:
         self.close()
 
 
-def _refuse_stray_scopes(f: Any, kwargs: Mapping[str, Any]) -> None:
-    """Refuses what would be lost: a scope meant for the task, given to its function."""
-    given = [name for name in _SCOPE_OPTIONS if name in kwargs]
-    if not given or not callable(f):
-        return
-    try:
-        parameters = inspect.signature(f).parameters
-    except (TypeError, ValueError):
-        return  # nobody can tell what it takes
-    if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values()):
-        return
-    for name in given:
-        if name not in parameters:
-            raise ScopeError(
-                f"{name}= would go to {_function_name(f)}, which takes no such argument."
-                f" Write options({name}=...).spawn(...)."
-            )
-
-
 def _home_of(handle: Task | Chunk) -> Session:
     home = handle._session if isinstance(handle, Task) else handle._home
     return cast("Session", home)
 
 
-def _chunk_id(handle: Task | Chunk) -> int:
-    return handle.chunk_id if isinstance(handle, Task) else handle.id
-
-
 def _closed(task: Task) -> TaskCancelledError:
     return TaskCancelledError(f"{task.name} was not done when its session was closed")
-
-
-def _function_name(f: Any) -> str:
-    if type(f) is FunctionType:
-        return f.__name__ if f.__name__ != "<lambda>" else "lambda"
-    if isinstance(f, Task):
-        return f.name
-    if isinstance(f, Chunk):
-        return f"chunk {f.id}"
-    if not callable(f):
-        raise TypeError(
-            f"a task calls something, and an object of type {type_name(f)} cannot be called"
-        )
-    inner = getattr(f, "func", f)  # of a functools.partial
-    name = getattr(inner, "__name__", None) or type(inner).__name__
-    return "lambda" if name == "<lambda>" else str(name)
 
 
 def _surroundings() -> Here | None:

@@ -285,8 +285,10 @@ class Watched:
         for load in loads.all:
             mine = given.pop(load.processor, {})
             assert load.tasks == mine
-            assert load.by_function == dict(Counter(mine.values()))
-            assert bool(loads.idle & load.bit) == (not mine)
+            running = [function for task, function in mine.items() if task not in load.paused]
+            assert load.by_function == dict(Counter(running))
+            assert bool(loads.idle & load.bit) == (not running)
+            assert load.paused <= mine.keys()
         assert given == {}, "tasks run on processors that are gone"
 
     def _check_chunks(self, scheduler):

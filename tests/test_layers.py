@@ -17,7 +17,10 @@ LAYERS = {
     1: ("places", "graph", "explanation", "guard"),
     2: ("scheduler",),
     3: ("handles", "engine", "wire"),
-    4: ("options", "driver", "roster", "fetching", "gather", "looking", "dag", "session", "api"),
+    4: (
+        *("options", "driver", "roster", "fetching", "gather", "looking", "dag", "spawning"),
+        *("inside", "removal", "session", "api"),
+    ),
     5: ("plots", "encoding", "layout", "report", "notebook", "cli", "demo", "testing"),
 }
 LAYER = {f"scopekit.{name}": number for number, names in LAYERS.items() for name in names}

@@ -15,13 +15,19 @@ from collections import deque
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
+from scopekit.engine.children import Children
 from scopekit.engine.context import RunningTask, running_task
 from scopekit.engine.runner import run_task
 from scopekit.engine.store import Store
-from scopekit.errors import ChunkLostError, ScopeError, ScopeViolationError
+from scopekit.errors import (
+    ChunkLostError,
+    ScopeError,
+    ScopeViolationError,
+    TaskCancelledError,
+)
 from scopekit.graph import StoredChunk
 from scopekit.guard import guard
-from scopekit.handles import Chunk, handles_become, reviver
+from scopekit.handles import Chunk, Task, handles_become, reviver
 from scopekit.scopes import AnyScope
 from scopekit.wire import messages as msg
 from scopekit.wire.codec import FIRST_INPUT, dump_error, load_value
@@ -49,6 +55,7 @@ _UNSCOPED = AnyScope()
 _PLAIN = frozenset((type(None), bool, int, float, complex))
 _MOST_BITS = 1024
 _AWAKE_SECONDS = 1.0
+_REFUSALS_KEPT = 1000
 # Ids of chunks that tasks make by themselves: the worker's number above, a counter below.
 _OWN_IDS = 40
 
@@ -90,16 +97,18 @@ class _Pending:
 
     Attributes:
         missing: how many of its inputs are not here.
+        spawned_here: True if a task of this process spawned it, and kept it.
         since: when it was ordered, by the monotonic clock.
     """
 
-    __slots__ = ("function", "missing", "order", "since")
+    __slots__ = ("function", "missing", "order", "since", "spawned_here")
 
-    def __init__(self, order: msg.Run, function: _Function) -> None:
+    def __init__(self, order: msg.Run, function: _Function, *, spawned_here: bool = False) -> None:
         self.order = order
         self.function = function
         self.missing = 0
         self.since = 0.0
+        self.spawned_here = spawned_here
 
 
 class Agent:
@@ -141,6 +150,8 @@ class Agent:
         self._ordered: dict[int, _Pending] = {}
         self._waiting: dict[int, list[_Pending]] = {}
         self._wanted: dict[int, list[WorkerId]] = {}
+        # That a chunk may not come here can be heard before the order that waits for it.
+        self._refused: dict[int, Scope] = {}
         self._pushes: dict[WorkerId, list[Pushed]] = {}
         # Reentrant: Python may collect an object of a task's at any line in here, and
         # what its __del__ prints comes back.
@@ -160,6 +171,8 @@ class Agent:
         self._lent: set[int] = set()
         self._released: deque[int] = deque()
         self._publisher: threading.Thread | None = None
+        self._starting = threading.Lock()
+        self.children = Children(self)
         self._on_order: dict[type, Callable[[Any], None]] = {
             msg.TopologyChanged: self._on_topology,
             msg.Run: self._on_run,
@@ -168,6 +181,7 @@ class Agent:
             msg.Retract: self._on_retract,
             msg.GiveBack: self._on_give_back,
             msg.Drop: self._on_drop,
+            msg.Settled: self._on_settled,
             msg.Beat: lambda _: None,
         }
 
@@ -189,11 +203,7 @@ class Agent:
         self.addresses = order.addresses
 
     def _on_run(self, order: msg.Run) -> None:
-        if self._publisher is None and self._background:
-            self._publisher = threading.Thread(
-                target=self._publish_forever, name=f"scopekit-publisher-{self.worker}", daemon=True
-            )
-            self._publisher.start()
+        self._start_publisher()
         function = self._functions.get(order.digest)
         if function is None:
             function = self._functions[order.digest] = _Function(order.function)
@@ -201,9 +211,26 @@ class Agent:
         for digest in order.forget:
             self._functions.pop(digest, None)
         pending = self._ordered[order.task] = _Pending(order, function)
-        if order.inputs and self._has_to_wait(pending):
+        if not order.inputs or not self._has_to_wait(pending):
+            self._submit(pending)
+        elif self._refused:
+            for chunk in order.inputs:
+                if chunk in self._refused:
+                    self._hand_back_waiting(chunk, self._refused.pop(chunk))
+
+    def _start_publisher(self) -> None:
+        if self._publisher is not None or not self._background:
             return
-        self._submit(pending)
+        # Orders come on one thread, copies of chunks on another.
+        with self._starting:
+            self._start_publisher_once()
+
+    def _start_publisher_once(self) -> None:
+        if self._publisher is None:
+            name = f"scopekit-publisher-{self.worker}"
+            publisher = threading.Thread(target=self._publish_forever, name=name, daemon=True)
+            publisher.start()
+            self._publisher = publisher
 
     def _has_to_wait(self, pending: _Pending) -> bool:
         """Enters a task at the inputs that are not here yet."""
@@ -214,9 +241,14 @@ class Agent:
                     pending.missing += 1
             if pending.missing:
                 pending.since = time.monotonic()
+                if self._dozing:
+                    self._wake.set()
         return pending.missing > 0
 
     def _submit(self, pending: _Pending) -> None:
+        if pending.spawned_here:
+            self.children.keep(pending)
+            return
         self._lanes[pending.order.processor].submit(functools.partial(self._run, pending))
 
     def _on_put(self, order: msg.Put) -> None:
@@ -290,6 +322,7 @@ class Agent:
                 continue
             arrived.append(head.id)
         if arrived:
+            self._start_publisher()
             with self._lock:
                 self._pending.append(msg.Arrived(tuple(arrived)))
             self._wake.set()
@@ -300,6 +333,8 @@ class Agent:
     def _hand_back_waiting(self, chunk: int, scope: Scope) -> None:
         with self._lock:
             waiting = self._waiting.pop(chunk, [])
+            if not waiting and len(self._refused) < _REFUSALS_KEPT:
+                self._refused[chunk] = scope
             taken = [p for p in waiting if self._ordered.pop(p.order.task, None) is not None]
             for pending in taken:
                 self._stop_waiting(pending)
@@ -317,18 +352,24 @@ class Agent:
     def _on_retract(self, order: msg.Retract) -> None:
         with self._lock:
             for task in order.tasks:
-                pending = self._ordered.pop(task, None)
-                if pending is not None:
-                    self._stop_waiting(pending)
+                self._take_out(task)
+
+    def _take_out(self, task: int) -> bool:
+        """Takes a task away that has not begun; tells whether there was one."""
+        pending = self._ordered.pop(task, None)
+        if pending is None:
+            return False
+        self._stop_waiting(pending)
+        if pending.spawned_here:
+            self.children.let_go(pending)
+        return True
+
+    def _on_settled(self, order: msg.Settled) -> None:
+        self.children.settle(order)
 
     def _on_give_back(self, order: msg.GiveBack) -> None:
-        given = []
         with self._lock:
-            for task in order.tasks:
-                pending = self._ordered.pop(task, None)
-                if pending is not None:
-                    self._stop_waiting(pending)
-                    given.append(task)
+            given = [task for task in order.tasks if self._take_out(task)]
         for task in given:
             self._report(msg.HandedBack(task))
 
@@ -336,6 +377,8 @@ class Agent:
         with self._lock:
             kept = [chunk for chunk in order.chunks if self._handles.get(chunk)]
             self._lent.difference_update(order.chunks)
+            for chunk in order.chunks:
+                self._refused.pop(chunk, None)
             gone = [chunk for chunk in order.chunks if chunk not in kept]
             for chunk in gone:
                 self._handles.pop(chunk, None)
@@ -366,7 +409,10 @@ class Agent:
         if type(report) is msg.Finished:
             for chunk in order.outputs:
                 self._chunk_is_here(chunk)
-        self._report_run(report, self._lanes[order.processor])
+        # Whoever waits for what was spawned here is here, too.
+        self._report_run(report, not pending.spawned_here and self._lanes[order.processor].idle())
+        if self.children.waited_for and type(report) is msg.Finished:
+            self.children.done(order.task, report.value)
 
     def _attempt(self, order: msg.Run, function: _Function, started: float) -> msg.Report:
         try:
@@ -431,6 +477,83 @@ class Agent:
         else:
             self._flush()
 
+    def report_soon(self, report: msg.Report) -> None:
+        """Reports something with what else gathers."""
+        with self._lock:
+            self._pending.append(report)
+        if self._background:
+            self._wake.set()
+        else:
+            self._flush()
+
+    def flush(self) -> None:
+        """Reports at once what has gathered."""
+        if self._pushes:
+            self._flush_pushes()
+        self._flush()
+
+    def run_here(self, order: msg.Run, pickled: bytes) -> None:
+        """Takes in a task that a task of this process spawned, and kept.
+
+        Args:
+            order: the task.
+            pickled: its function.
+        """
+        function = self._functions.get(order.digest) or _Function(pickled)
+        pending = self._ordered[order.task] = _Pending(order, function, spawned_here=True)
+        if not order.inputs or not self._has_to_wait(pending):
+            self._submit(pending)
+
+    def lend(self, chunk: Chunk) -> StoredChunk:
+        """Describes a chunk to the client, which may let it go only when it is told to."""
+        if chunk.id in self._handles:
+            self._lent.add(chunk.id)
+        return StoredChunk(chunk.id, chunk.scope, chunk.processor, chunk.type, chunk.nbytes)
+
+    def value_of(self, chunk: int, stored: StoredChunk | None) -> tuple[Any, Scope]:
+        """Returns a value with its scope, to code of this process.
+
+        Args:
+            chunk: the id of the chunk.
+            stored: where it is, if it is elsewhere.
+
+        Raises:
+            ChunkLostError: it is gone.
+            ScopeViolationError: it may not come here.
+        """
+        if stored is None or chunk in self.store:
+            return self.store.look(chunk)
+        _, pickled = self._fetch(stored.processor.worker, [chunk])[0]
+        return load_value(pickled), stored.scope
+
+    def cancel_child(self, task: Task) -> bool:
+        """Cancels a task that was spawned and kept here, if it has not begun."""
+        with self._lock:
+            taken = self._take_out(task.id)
+        if taken:
+            error = TaskCancelledError(f"{task.name} was cancelled before it ran")
+            now = time.time()
+            failure = dump_error(error, self._place())
+            self._report(msg.RunError(task.id, failure, now, now))
+        return taken
+
+    @property
+    def reachable(self) -> bool:
+        """Tells whether orders reach this process while its main thread is in a task."""
+        return self.children.line is not None or not self._background
+
+    def run(self, pending: _Pending) -> None:
+        """Runs a task in the caller's thread, unless it was taken away."""
+        self._run(pending)
+
+    def lane_of(self, processor: Processor) -> Lane:
+        """Returns the lane of a processor of this process."""
+        return self._lanes[processor]
+
+    def makes(self, chunk: int) -> bool:
+        """Tells whether a chunk is here, or is made by what was spawned and kept here."""
+        return chunk in self.store or chunk in self.children.outputs
+
     def _report(self, report: msg.Report, lane: Lane | None = None) -> None:
         with self._lock:
             self._pending.append(report)
@@ -439,11 +562,10 @@ class Agent:
         else:
             self._wake.set()
 
-    def _report_run(self, report: msg.Report, lane: Lane) -> None:
+    def _report_run(self, report: msg.Report, idle: bool) -> None:
         """Reports the end of a run: at once if nothing follows, else with those that do."""
         with self._lock:
             self._pending.append(report)
-        idle = lane.idle()
         now = time.monotonic()
         if idle or now - self._flushed > _GATHER_SECONDS:
             self._flushed = now
@@ -476,6 +598,8 @@ class Agent:
             self._wake.wait(limit if self._dozing else _FLUSH_SECONDS)
             self._wake.clear()
             self._drop_released()
+            self.children.report_handles()
+            self.children.report_blocked(_FLUSH_SECONDS)
             self._note_running()
             if self._waiting:
                 self._note_waiting()
@@ -590,9 +714,7 @@ class Agent:
     def export_chunk(self, chunk: Chunk) -> tuple[Any, ...]:
         """Returns what another process needs to make a handle."""
         # Whoever reads the pickle holds a handle from now on, and says when it is gone.
-        if chunk.id in self._handles:
-            self._lent.add(chunk.id)
-        return (StoredChunk(chunk.id, chunk.scope, chunk.processor, chunk.type, chunk.nbytes),)
+        return (self.lend(chunk),)
 
     # -- end ----------------------------------------------------------------------
 
@@ -600,6 +722,7 @@ class Agent:
         """Ends the lanes and the publishing thread, and forgets every chunk."""
         self._closed = True
         self._wake.set()
+        self.children.close()
         for lane in self._lanes.values():
             lane.close()
         if self._publisher is not None and self._publisher is not threading.current_thread():

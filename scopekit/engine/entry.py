@@ -44,10 +44,11 @@ class _Home:
         self._publish = _publisher(config)
         self._client_key = config.client_key
         self._asker = PeerClient(self._keys)
+        self._main = LoopLane(asyncio.get_running_loop())
         self.agent = Agent(
             config.worker,
             Topology(),
-            _lanes(config),
+            _lanes(config, self._main),
             self._report,
             fetch=self._fetch,
             push=self._push,
@@ -106,6 +107,8 @@ class _Home:
         line = DirectLine(self._keys, client, self.receive)
         if line.wait_connected(_DIAL_SECONDS):
             self._line = line
+            line.attach(self._loop, self._main.run_waiting)
+            self.agent.children.line = line
             return True
         line.close()
         return False
@@ -127,10 +130,8 @@ class _Home:
         self._asker.close()
 
 
-def _lanes(config: msg.AgentConfig) -> dict[Processor, Lane]:
-    lanes: dict[Processor, Lane] = {
-        ThreadProc(config.worker, 0): LoopLane(asyncio.get_running_loop())
-    }
+def _lanes(config: msg.AgentConfig, main: LoopLane) -> dict[Processor, Lane]:
+    lanes: dict[Processor, Lane] = {ThreadProc(config.worker, 0): main}
     for thread in range(1, config.threads):
         name = f"scopekit-{config.worker}-{thread}"
         lanes[ThreadProc(config.worker, thread)] = ThreadLane(name)

@@ -30,6 +30,9 @@ class Lane(Protocol):
     def idle(self) -> bool:
         """Tells whether nothing is waiting."""
 
+    def take(self) -> Callable[[], None] | None:
+        """Takes the next job away, for whoever waits on the lane's thread; None if none is."""
+
     def close(self) -> None:
         """Drops what is waiting; ends once what runs has ended, or after a limit."""
 
@@ -45,6 +48,10 @@ class InlineLane:
     def idle(self) -> bool:
         """Returns True: nothing ever waits here."""
         return True
+
+    def take(self) -> Callable[[], None] | None:
+        """Returns None: nothing ever waits here."""
+        return None
 
     def close(self) -> None:
         """Does nothing."""
@@ -62,6 +69,7 @@ class LoopLane:
         self._jobs: deque[Callable[[], None]] = deque()
         self._scheduled = False
         self._lock = threading.Lock()
+        self._thread = threading.get_ident()
 
     def submit(self, job: Callable[[], None]) -> None:
         """Queues the job; may be called from any thread."""
@@ -70,11 +78,27 @@ class LoopLane:
             if self._scheduled:
                 return
             self._scheduled = True
-        self._loop.call_soon_threadsafe(self._pump)
+        if threading.get_ident() == self._thread:
+            self._loop.call_soon(self._pump)
+        else:
+            self._loop.call_soon_threadsafe(self._pump)
+
+    def run_waiting(self) -> None:
+        """Runs what is waiting, for a while, now; called on the loop's own thread."""
+        if self._jobs:
+            with _no_running_loop():
+                self._run_for_a_while()
 
     def idle(self) -> bool:
         """Tells whether nothing is waiting."""
         return not self._jobs
+
+    def take(self) -> Callable[[], None] | None:
+        """Takes the next job away."""
+        try:
+            return self._jobs.popleft()
+        except IndexError:
+            return None
 
     def close(self) -> None:
         """Drops what is waiting."""
@@ -138,6 +162,17 @@ class ThreadLane:
     def idle(self) -> bool:
         """Tells whether nothing is waiting."""
         return self._jobs.empty()
+
+    def take(self) -> Callable[[], None] | None:
+        """Takes the next job away."""
+        try:
+            job = self._jobs.get_nowait()
+        except queue.Empty:
+            return None
+        if job is None:
+            # The end of the lane, which its thread must find.
+            self._jobs.put(None)
+        return job
 
     def close(self) -> None:
         """Drops what is waiting and waits for what runs, five seconds at most."""

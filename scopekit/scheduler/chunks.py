@@ -32,6 +32,7 @@ class Outbox:
         self.cause = 0
         self.commands: list[ev.Command] = []
         self._drops: dict[WorkerId, list[int]] = {}
+        self._calls: list[int] = []
 
     def begin(self) -> None:
         """Turns to the next event."""
@@ -42,12 +43,24 @@ class Outbox:
         """Adds a command."""
         self.commands.append(command)
 
+    def only(self, command: ev.Command) -> None:
+        """Answers with one command alone."""
+        self.commands = [command]
+        self._calls = []
+
     def drop(self, worker: WorkerId, chunk: int) -> None:
         """Has a worker forget a chunk."""
         self._drops.setdefault(worker, []).append(chunk)
 
+    def forget_call(self, task: int) -> None:
+        """Has the call of a task forgotten."""
+        self._calls.append(task)
+
     def take(self) -> list[ev.Command]:
         """Returns the commands; those to forget come last, in one for each worker."""
+        if self._calls:
+            self.commands.append(ev.ForgetCalls(tuple(self._calls), self.cause))
+            self._calls = []
         if self._drops:
             drops, self._drops = self._drops, {}
             for worker, chunks in drops.items():
@@ -66,6 +79,8 @@ class Chunks:
         self.records: dict[int, ChunkRecord] = {}
         self.makers: dict[int, int] = {}
         self._out = out
+        # Results that tasks of a worker hold handles to.
+        self._lent: dict[WorkerId, dict[int, None]] = {}
         # Tasks whose results are all gone for good, whom the scheduler need not keep.
         self.forgotten: deque[int] = deque()
         # Workers that have to drop a chunk which tasks may need there.
@@ -272,6 +287,33 @@ class Chunks:
             chunk.descendants -= 1
             if not chunk.descendants:
                 self.release_if_unwanted(chunk)
+
+    def lend(self, worker: WorkerId, chunks: Iterable[int]) -> None:
+        """Takes note that the handles to chunks live at a worker."""
+        self._lent.setdefault(worker, {}).update(dict.fromkeys(chunks))
+
+    def take_back(self, worker: WorkerId, chunks: Iterable[int]) -> None:
+        """Takes note that handles are gone which lived at a worker."""
+        lent = self._lent.get(worker, {})
+        self.drop_handles([chunk for chunk in chunks if lent.pop(chunk, 0) is None])
+
+    def lent_to(self, worker: WorkerId) -> list[ChunkRecord]:
+        """Returns the chunks to which handles live at a worker."""
+        return self.find(self._lent.get(worker, ()))
+
+    def forget_handles(self, worker: WorkerId) -> None:
+        """Takes note that all handles are gone which lived at a worker."""
+        self.drop_handles(self._lent.pop(worker, ()))
+
+    def drop_handles(self, chunks: Iterable[int]) -> None:
+        """Takes note that a handle to each of these chunks is gone."""
+        records = self.records
+        for chunk_id in chunks:
+            chunk = records.get(chunk_id)
+            if chunk is not None:
+                chunk.handles -= 1
+                if chunk.handles <= 0:
+                    self.release_if_unwanted(chunk)
 
     # -- where it is to be ---------------------------------------------------------------
 

@@ -17,22 +17,28 @@ if TYPE_CHECKING:
 
 __all__ = (
     "CancelAsked",
+    "ChildSpawned",
     "ChunkFailed",
     "ChunkPinned",
     "ChunkStored",
     "ChunksArrived",
     "ChunksMissed",
     "Command",
+    "DrainAsked",
+    "DrainEnded",
     "DropChunks",
     "Event",
     "ForgetCalls",
     "HandlesAdded",
     "HandlesDropped",
+    "HandlesReturned",
     "Refuse",
     "RetractRuns",
     "RunFailed",
     "RunFinished",
     "RunHandedBack",
+    "RunPaused",
+    "RunResumed",
     "RunStarted",
     "RunsAskedBack",
     "SendChunk",
@@ -55,8 +61,38 @@ class TaskSpawned(NamedTuple):
     at: float
 
 
+class ChildSpawned(NamedTuple):
+    """A task asked for a task.
+
+    Attributes:
+        worker: where the one that asked runs, and the handles to the results live.
+        processor: where it was kept to run, None if it is to be sent somewhere.
+    """
+
+    spec: TaskSpec
+    worker: WorkerId
+    processor: Processor | None
+    at: float
+
+
 class RunStarted(NamedTuple):
     """An engine began to run a task."""
+
+    task: int
+    worker: WorkerId
+    at: float
+
+
+class RunPaused(NamedTuple):
+    """A task waits for tasks that it spawned, and has given its processor up."""
+
+    task: int
+    worker: WorkerId
+    at: float
+
+
+class RunResumed(NamedTuple):
+    """A task that waited goes on."""
 
     task: int
     worker: WorkerId
@@ -154,6 +190,13 @@ class HandlesDropped(NamedTuple):
     chunks: tuple[int, ...]
 
 
+class HandlesReturned(NamedTuple):
+    """Handles to results are gone that tasks of a worker had."""
+
+    worker: WorkerId
+    chunks: tuple[int, ...]
+
+
 class WorkerJoined(NamedTuple):
     """A process is ready for work."""
 
@@ -173,6 +216,23 @@ class WorkerLeft(NamedTuple):
     planned: bool = False
 
 
+class DrainAsked(NamedTuple):
+    """Workers are to be removed: they get no more tasks, and what they hold is to move.
+
+    It may come again, for what they made since.
+    """
+
+    workers: tuple[WorkerId, ...]
+    at: float
+
+
+class DrainEnded(NamedTuple):
+    """Workers that were to be removed stay."""
+
+    workers: tuple[WorkerId, ...]
+    at: float
+
+
 class CancelAsked(NamedTuple):
     """A user wants a task not to run."""
 
@@ -188,7 +248,10 @@ class TimePassed(NamedTuple):
 
 Event = (
     TaskSpawned
+    | ChildSpawned
     | RunStarted
+    | RunPaused
+    | RunResumed
     | RunFinished
     | RunFailed
     | RunHandedBack
@@ -199,8 +262,11 @@ Event = (
     | ChunkFailed
     | HandlesAdded
     | HandlesDropped
+    | HandlesReturned
     | WorkerJoined
     | WorkerLeft
+    | DrainAsked
+    | DrainEnded
     | CancelAsked
     | TimePassed
 )

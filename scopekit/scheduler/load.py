@@ -72,6 +72,8 @@ class Load:
         seconds: the work still to do, in seconds.
         tasks: the ids of the tasks, in the order in which they were sent, each with the
             name of its function.
+        paused: those of them that wait for others, and have given the processor up.
+        asked_at: when it was last asked to hand some of them back.
     """
 
     processor: Processor
@@ -80,6 +82,13 @@ class Load:
     seconds: float = 0.0
     tasks: dict[int, str] = field(default_factory=dict)
     by_function: dict[str, int] = field(default_factory=dict)
+    paused: set[int] = field(default_factory=set)
+    asked_at: float = float("-inf")
+
+    @property
+    def is_idle(self) -> bool:
+        """Tells whether it has nothing to run."""
+        return len(self.tasks) == len(self.paused)
 
     def weigh(self) -> None:
         """Sums the work anew by what is known now."""
@@ -92,12 +101,33 @@ class Load:
     def add(self, task: int, function: str) -> None:
         """Counts a task in."""
         self.tasks[task] = function
-        self.by_function[function] = self.by_function.get(function, 0) + 1
-        self.weigh()
+        self._count(function)
 
     def remove(self, task: int) -> None:
         """Counts a task out."""
         function = self.tasks.pop(task)
+        if task in self.paused:
+            self.paused.remove(task)
+        else:
+            self._discount(function)
+
+    def pause(self, task: int) -> None:
+        """Takes note that a task waits for others, as long as it does."""
+        if task in self.tasks and task not in self.paused:
+            self.paused.add(task)
+            self._discount(self.tasks[task])
+
+    def resume(self, task: int) -> None:
+        """Takes note that a task goes on."""
+        if task in self.paused:
+            self.paused.remove(task)
+            self._count(self.tasks[task])
+
+    def _count(self, function: str) -> None:
+        self.by_function[function] = self.by_function.get(function, 0) + 1
+        self.weigh()
+
+    def _discount(self, function: str) -> None:
         left = self.by_function[function] - 1
         if left:
             self.by_function[function] = left
@@ -132,6 +162,7 @@ class Loads:
         self._budget = budget
         self._next = 0
         self._alone: dict[WorkerId, int] = {}
+        self.draining: frozenset[WorkerId] = frozenset()
         self.all: list[Load] = []
         self.of_worker: dict[WorkerId, list[Load]] = {}
         for number, processor in enumerate(topology.processors):
@@ -154,7 +185,7 @@ class Loads:
 
     def _judge(self, load: Load) -> None:
         bit = load.bit
-        if not load.tasks:
+        if load.is_idle:
             self.idle |= bit
             self.room |= bit
             return
@@ -166,15 +197,19 @@ class Loads:
 
     def has_room(self, load: Load) -> bool:
         """Tells whether another task may be sent to a processor."""
-        return bool(self.room & load.bit) and load.processor.worker not in self._alone
+        return bool(self.room & load.bit) and self.is_open(load.processor.worker)
 
     def may_wait_at(self, load: Load) -> bool:
         """Tells whether a task may be sent there to wait for what is made there."""
-        return len(load.tasks) < _MOST_AHEAD and load.processor.worker not in self._alone
+        return len(load.tasks) < _MOST_AHEAD and self.is_open(load.processor.worker)
+
+    def is_open(self, worker: WorkerId) -> bool:
+        """Tells whether a process takes tasks: it is not kept for one, and is to stay."""
+        return worker not in self._alone and worker not in self.draining
 
     def wants_more(self, load: Load) -> bool:
         """Tells whether it is time to send more: not for each task that ends, in bulk."""
-        return not load.tasks or load.seconds < self._budget / 2
+        return load.is_idle or load.seconds < self._budget / 2
 
     def add(self, load: Load, task: int, function: str) -> None:
         """Counts a task in."""
@@ -184,6 +219,16 @@ class Loads:
     def remove(self, load: Load, task: int) -> None:
         """Counts a task out."""
         load.remove(task)
+        self._judge(load)
+
+    def pause(self, load: Load, task: int) -> None:
+        """Takes note that a task waits for others, and has given its processor up."""
+        load.pause(task)
+        self._judge(load)
+
+    def resume(self, load: Load, task: int) -> None:
+        """Takes note that a task goes on."""
+        load.resume(task)
         self._judge(load)
 
     def learn(self, function: str, seconds: float) -> None:
@@ -204,7 +249,7 @@ class Loads:
             The load of the processor, None if none of the mask has room.
         """
         mask &= self.room
-        if self._alone:
+        if self._alone or self.draining:
             mask &= ~self._closed()
         if not mask:
             return None
@@ -232,10 +277,11 @@ class Loads:
 
     def least(self, mask: int, worker: WorkerId) -> Load | None:
         """Returns the least loaded of a worker's processors that lie in a mask."""
-        loads = [load for load in self.of_worker.get(worker, ()) if load.bit & mask]
-        if len(loads) < 2:  # noqa: PLR2004  # with one there is nothing to compare
-            return loads[0] if loads else None
-        return min(loads, key=lambda load: load.seconds)
+        best: Load | None = None
+        for load in self.of_worker.get(worker, ()):
+            if load.bit & mask and (best is None or load.seconds < best.seconds):
+                best = load
+        return best
 
     def seconds_of(self, worker: WorkerId) -> float:
         """Sums the work of all processors of a worker.
@@ -243,7 +289,10 @@ class Loads:
         The threads of a process share its interpreter: an idle thread of a busy process
         is not as good as an idle process.
         """
-        return sum(load.seconds for load in self.of_worker.get(worker, ()))
+        loads = self.of_worker.get(worker, ())
+        if len(loads) == 1:
+            return loads[0].seconds
+        return sum(load.seconds for load in loads)
 
     def busiest(self, mask: int, seconds: float) -> Load | None:
         """Returns a processor of a mask with several tasks and much work, None if none has."""
@@ -287,7 +336,7 @@ class Loads:
         among = [
             worker
             for worker, loads in self.of_worker.items()
-            if worker not in self._alone and any(load.bit & mask for load in loads)
+            if self.is_open(worker) and any(load.bit & mask for load in loads)
         ]
         # What may kill its process comes to the user's own one last.
         best = min(among, key=lambda w: (w == CLIENT, self.seconds_of(w)), default=None)
@@ -313,6 +362,6 @@ class Loads:
 
     def _closed(self) -> int:
         closed = 0
-        for worker in self._alone:
+        for worker in (*self._alone, *self.draining):
             closed |= self._topology.worker_mask(worker)
         return closed

@@ -35,6 +35,7 @@ enough. Nothing is sent again that must not run twice and may have begun.
 from __future__ import annotations
 
 from collections import deque
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from scopekit.errors import (
@@ -45,6 +46,7 @@ from scopekit.errors import (
 )
 from scopekit.graph import FINAL_STATES, TaskRecord
 from scopekit.scheduler import events as ev
+from scopekit.scheduler.leaving import held_by_these_alone, where_it_can_go
 from scopekit.scheduler.lineage import makers_to_run_again
 from scopekit.scheduler.load import Loads
 from scopekit.scheduler.placement import allowed_mask, explain, never_meet, refusal
@@ -74,6 +76,10 @@ _MASKS_KEPT = 4096
 # Tasks are asked back from a processor only if it has so many seconds of work more.
 _WORTH_ASKING = 5e-3
 _ASKED_AT_ONCE = 64
+# A processor is asked no more often than so many seconds apart, and only about so many of
+# its tasks: most are refused where scopes keep them.
+_ASK_AGAIN = 5e-3
+_LOOKED_AT = 128
 
 
 class Scheduler(Records):
@@ -98,7 +104,10 @@ class Scheduler(Records):
         self._masks: dict[int, tuple[Operands, int]] = {}
         self._handlers: dict[type, Callable[[Any], None]] = {
             ev.TaskSpawned: self._on_spawned,
+            ev.ChildSpawned: self._on_child_spawned,
             ev.RunStarted: self._on_started,
+            ev.RunPaused: self._on_paused,
+            ev.RunResumed: self._on_resumed,
             ev.RunFinished: self._on_finished,
             ev.RunFailed: self._on_failed,
             ev.RunHandedBack: self._on_handed_back,
@@ -109,8 +118,11 @@ class Scheduler(Records):
             ev.ChunkFailed: self._on_chunk_failed,
             ev.HandlesAdded: self._on_handles_added,
             ev.HandlesDropped: self._on_handles_dropped,
+            ev.HandlesReturned: self._on_handles_returned,
             ev.WorkerJoined: self._on_joined,
             ev.WorkerLeft: self._on_left,
+            ev.DrainAsked: self._on_drain,
+            ev.DrainEnded: self._on_drain_ended,
             ev.CancelAsked: self._on_cancel,
             ev.TimePassed: self._on_time,
         }
@@ -188,12 +200,57 @@ class Scheduler(Records):
         if error is not None:
             record.topology = self.topology
             self._end(record, "failed", error, at=at)
-            self.out.commands = [ev.Refuse(spec.id, error, self.out.cause)]
+            self.out.only(ev.Refuse(spec.id, error, self.out.cause))
             return
         if spec.wait_for:
             record.deadline = at + spec.wait_for
         if not spec.inputs or (self._take_inputs(record, at) and not record.unplanned):
             self._place(record, at)
+
+    def _on_child_spawned(self, event: ev.ChildSpawned) -> None:
+        spec, worker, processor, at = event
+        if self.topology.process(worker) is None:
+            return  # whoever asked for it is gone, and asks again where it runs next
+        self._at = at
+        record = self.tasks[spec.id] = TaskRecord(spec, at, self.out.cause)
+        self.table.expect_outputs(record)
+        self.table.lend(worker, spec.outputs)
+        error = self._refused_at_spawn(record)
+        if error is not None:
+            record.topology = self.topology
+            self._end(record, "failed", error, at=at)
+        elif spec.wait_for:
+            record.deadline = at + spec.wait_for
+        if record.state not in FINAL_STATES and spec.inputs:
+            self._take_inputs(record, at)
+        if processor is not None:
+            self._adopt(record, processor)
+        elif record.state not in FINAL_STATES and not record.unplanned:
+            self._place(record, at)
+
+    def _adopt(self, record: TaskRecord, processor: Processor) -> None:
+        """Takes note that a task is where it was spawned, unless it may not stay there."""
+        load = self.loads.by_processor[processor]
+        if record.state not in FINAL_STATES:
+            operands = record.operands = self.operands(record)
+            record.topology = self.topology
+            record.allowed = self._mask(operands)
+            if record.allowed & load.bit:
+                self._assign(record, load, "it was spawned there")
+                self._share(load)
+                return
+        self.out.put(ev.RetractRuns(processor.worker, (record.spec.id,), self.out.cause))
+        if record.state not in FINAL_STATES and not record.unplanned:
+            self._place(record, self._at)
+
+    def _share(self, load: Load) -> None:
+        """Has a processor hand tasks back that gathered there, if others are idle."""
+        if load.seconds < _WORTH_ASKING or self._at < load.asked_at + _ASK_AGAIN:
+            return
+        load.asked_at = self._at
+        for idle in self.loads.some_idle():
+            if idle is not load and self.loads.has_room(idle):
+                self._ask_back(load, idle)
 
     def _refused_at_spawn(self, record: TaskRecord) -> SchedulingError | None:
         """Judges what the program's text decides, and never what only a run can tell.
@@ -391,7 +448,7 @@ class Scheduler(Records):
         if not forced:
             return None
         among = [loads.by_processor[p] for p in self.topology.select(allowed)]
-        open_to_all = [load for load in among if loads.kept_for(load.processor.worker) is None]
+        open_to_all = [load for load in among if loads.is_open(load.processor.worker)]
         least = min(open_to_all, key=lambda load: load.seconds, default=None)
         return None if least is None else (least, "least loaded")
 
@@ -401,64 +458,63 @@ class Scheduler(Records):
         Returns:
             None if the task is better off, or as well, wherever there is room.
         """
-        homes = self._homes(record)
-        if not homes:
-            return None
+        homes, to_move, ready = self._homes(record)
         best: Load | None = None
         best_cost = 0.0
         loads = self.loads
         usable = loads.may_wait_at if record.missing or forced else loads.has_room
-        for worker in homes:
+        for worker, saved in homes.items():
             load = loads.least(record.allowed, worker)
             if load is not None and usable(load):
-                cost = self._seconds_until(record, worker)
+                cost = max(loads.seconds_of(worker), ready) + to_move - saved
                 if best is None or cost < best_cost:
                     best, best_cost = load, cost
         if best is None:
             return None
         if record.allowed == best.bit:
             return best, "the only processor allowed"
-        if loads.seconds_of(best.processor.worker) > self.move_latency:
+        if best_cost > ready + self.move_latency:
             other = loads.pick(record.allowed)
             if other is not None and other.processor.worker not in homes:
-                worker = other.processor.worker
-                if self._seconds_until(record, worker) < best_cost:
+                begin = max(loads.seconds_of(other.processor.worker), ready)
+                if begin + to_move < best_cost:
                     return other, "least loaded"
-        to_move = self._seconds_to_move(record, best.processor.worker)
-        return best, "least to move" if to_move else "its inputs are there"
+        there = homes[best.processor.worker] >= to_move
+        return best, "its inputs are there" if there else "least to move"
 
-    def _seconds_until(self, record: TaskRecord, worker: WorkerId) -> float:
-        """Estimates when a task could begin on a worker."""
-        begin = self.loads.seconds_of(worker)
-        if record.missing:
-            # No processor is the better for being idle before the inputs are made.
-            begin = max(begin, self._seconds_until_made(record))
-        return begin + self._seconds_to_move(record, worker)
+    def _homes(self, record: TaskRecord) -> tuple[dict[WorkerId, float], float, float]:
+        """Looks for where a task's inputs are, or will be made.
 
-    def _seconds_until_made(self, record: TaskRecord) -> float:
-        latest = 0.0
+        Returns:
+            For each worker that has one of them how many seconds of moving that saves; how
+            many it takes to move all of them; and how long it takes until all are made.
+        """
+        homes: dict[WorkerId, float] = {}
+        to_move = ready = 0.0
         for need in record.spec.inputs:
             chunk = self.table.records[need.chunk]
-            maker = self.tasks.get(chunk.maker or 0)
-            if chunk.state == "pending" and maker is not None:
-                # One that is overdue takes as long as any of its kind, as far as we know.
-                takes = self.loads.estimate(maker.spec.function)
-                latest = max(latest, maker.ready - self._at, takes)
-        return latest
-
-    def _homes(self, record: TaskRecord) -> dict[WorkerId, None]:
-        """Returns the workers that have one of a task's inputs, or will make it."""
-        homes: dict[WorkerId, None] = {}
-        for need in record.spec.inputs:
-            chunk = self.table.records[need.chunk]
+            cost = self.move_latency + chunk.nbytes / _MOVE_BYTES_PER_SECOND
+            to_move += cost
             if chunk.state == "held":
                 for worker in chunk.holders:
-                    homes[worker] = None
+                    homes[worker] = homes.get(worker, 0.0) + cost
             else:
-                maker = self._maker_worker(chunk)
-                if maker is not None:
-                    homes[maker] = None
-        return homes
+                home = self._maker_worker(chunk)
+                if home is not None:
+                    homes[home] = homes.get(home, 0.0) + cost
+                ready = max(ready, self._seconds_until_made(chunk))
+            for worker in chunk.senders:
+                homes[worker] = homes.get(worker, 0.0) + cost
+        return homes, to_move, ready
+
+    def _seconds_until_made(self, chunk: ChunkRecord) -> float:
+        maker = None if chunk.maker is None else self.tasks.get(chunk.maker)
+        if maker is None:
+            return 0.0
+        if maker.ready > self._at:
+            return maker.ready - self._at
+        # One that is overdue takes as long as any of its kind, as far as we know.
+        return self.loads.estimate(maker.spec.function)
 
     def _maker_worker(self, chunk: ChunkRecord) -> WorkerId | None:
         """Returns the worker that was told to make a chunk, None if none was."""
@@ -468,18 +524,12 @@ class Scheduler(Records):
             return home.worker if home is not None and chunk.maker is None else None
         return maker.processor.worker
 
-    def _seconds_to_move(self, record: TaskRecord, worker: WorkerId) -> float:
-        seconds = 0.0
-        for need in record.spec.inputs:
-            chunk = self.table.records[need.chunk]
-            if worker in chunk.holders or worker in chunk.senders:
-                continue
-            if chunk.state == "pending" and self._maker_worker(chunk) == worker:
-                continue
-            seconds += self.move_latency + chunk.nbytes / _MOVE_BYTES_PER_SECOND
-        return seconds
-
     def _send(self, record: TaskRecord, load: Load, rule: str) -> None:
+        self._assign(record, load, rule)
+        self.out.commands.append(ev.StartRun(record.spec.id, load.processor, self.out.cause))
+
+    def _assign(self, record: TaskRecord, load: Load, rule: str) -> None:
+        """Counts on a task being at a processor, and has its inputs sent there."""
         spec = record.spec
         if not record.missing and record.state != "queued":
             self._turn(record, "queued")
@@ -495,7 +545,6 @@ class Scheduler(Records):
             for need in spec.inputs:
                 chunk = self.table.records[need.chunk]
                 self.table.deliver(chunk, processor.worker, self._maker_worker(chunk))
-        self.out.commands.append(ev.StartRun(spec.id, processor, self.out.cause))
         records = self.table.records
         for output in spec.outputs:
             made = records.get(output)
@@ -564,24 +613,28 @@ class Scheduler(Records):
         return True
 
     def _use_room(self, load: Load) -> None:
-        """Finds work for a processor that is about to run dry."""
+        """Finds work for a processor that is about to run dry, or for others by it."""
         if self.loads.kept_for(load.processor.worker) is not None:
             return
         if not self.loads.wants_more(load):
+            if self.loads.idle:
+                self._share(load)
             return
         if self._lines:
             self._serve_lines(load)
-        if not load.tasks:
+        if load.is_idle:
             self._ask_back_for(load)
 
     def _ask_back_for(self, idle: Load) -> None:
         """Asks the processor with the most work for tasks that an idle one may run."""
         loaded = self.loads.busiest(self.topology.everything, _WORTH_ASKING)
-        if loaded is None or not self.loads.has_room(idle):
-            return
+        if loaded is not None and self.loads.has_room(idle):
+            self._ask_back(loaded, idle)
+
+    def _ask_back(self, loaded: Load, idle: Load) -> None:
         wanted: list[int] = []
         most = min(_ASKED_AT_ONCE, len(loaded.tasks) // 2)
-        for task in reversed(loaded.tasks):
+        for task in islice(reversed(loaded.tasks), _LOOKED_AT):
             if len(wanted) >= most:
                 break
             record = self.tasks[task]
@@ -600,6 +653,19 @@ class Scheduler(Records):
         if record is not None:
             self._turn(record, "running")
             record.started = event.at
+
+    def _on_paused(self, event: ev.RunPaused) -> None:
+        self._at = event.at
+        record = self._sent_to(event.task, event.worker)
+        if record is not None and record.processor is not None:
+            load = self.loads.by_processor[record.processor]
+            self.loads.pause(load, event.task)
+            self._use_room(load)
+
+    def _on_resumed(self, event: ev.RunResumed) -> None:
+        record = self._sent_to(event.task, event.worker)
+        if record is not None and record.processor is not None:
+            self.loads.resume(self.loads.by_processor[record.processor], event.task)
 
     def _on_finished(self, event: ev.RunFinished) -> None:
         task, worker, results, started, finished = event
@@ -758,10 +824,13 @@ class Scheduler(Records):
     def _place_anew(self, record: TaskRecord, at: float, *, forced: bool) -> None:
         """Places a task that was taken from its processor and had not begun."""
         self._turn(record, "waiting")
-        chunks = (self.table.records[need.chunk] for need in record.spec.inputs)
-        record.unplanned = sum(chunk.state == "pending" and not chunk.planned for chunk in chunks)
+        self._count_unplanned(record)
         if not record.unplanned:
             self._place(record, at, forced=forced)
+
+    def _count_unplanned(self, record: TaskRecord) -> None:
+        chunks = (self.table.records[need.chunk] for need in record.spec.inputs)
+        record.unplanned = sum(chunk.state == "pending" and not chunk.planned for chunk in chunks)
 
     def _unload(self, record: TaskRecord) -> Load | None:
         """Counts a task out from the work of its processor."""
@@ -815,7 +884,7 @@ class Scheduler(Records):
         """Takes note that a task will never run again."""
         if not record.call_forgotten:
             record.call_forgotten = True
-            self.out.put(ev.ForgetCalls((record.spec.id,), self.out.cause))
+            self.out.forget_call(record.spec.id)
         if record.holds_lineage:
             record.holds_lineage = False
             self.table.ascend(record)
@@ -860,9 +929,10 @@ class Scheduler(Records):
     def _retract(self, record: TaskRecord) -> None:
         """Has an engine forget a task that it cannot have begun, since it lacks an input."""
         if record.processor is not None:
-            worker = record.processor.worker
+            processor = record.processor
             self._unship(record)
-            self.out.put(ev.RetractRuns(worker, (record.spec.id,), self.out.cause))
+            self.out.put(ev.RetractRuns(processor.worker, (record.spec.id,), self.out.cause))
+            self._to_use.append(processor)
 
     def _fold_history(self) -> None:
         # Two for each that ends: of those still wanted, which come round again, no more
@@ -951,13 +1021,10 @@ class Scheduler(Records):
             chunk.handles += 1
 
     def _on_handles_dropped(self, event: ev.HandlesDropped) -> None:
-        records = self.table.records
-        for chunk_id in event.chunks:
-            chunk = records.get(chunk_id)
-            if chunk is not None:
-                chunk.handles -= 1
-                if chunk.handles <= 0:
-                    self.table.release_if_unwanted(chunk)
+        self.table.drop_handles(event.chunks)
+
+    def _on_handles_returned(self, event: ev.HandlesReturned) -> None:
+        self.table.take_back(event.worker, event.chunks)
 
     # -- workers ----------------------------------------------------------------
 
@@ -982,6 +1049,7 @@ class Scheduler(Records):
             self._unplan(record)
         for chunk in lost.values():
             self._expect_again(chunk)
+        self._orphan(event, interrupted)
         for record in self._bereft(lost) if lost else ():
             if record.spec.id not in interrupted and record.state != "running":
                 self._miss_again(record, event.at)
@@ -999,6 +1067,59 @@ class Scheduler(Records):
         if maker is not None and maker.state not in FINAL_STATES:
             chunk.state = "pending"
             chunk.planned = maker.processor is not None
+    def _on_drain(self, event: ev.DrainAsked) -> None:
+        self._at = event.at
+        self.loads.draining |= set(event.workers)
+        for worker in event.workers:
+            self._empty(worker)
+        for chunk in held_by_these_alone(self, event.workers):
+            home = where_it_can_go(self, chunk)
+            if home is not None:
+                self.table.deliver(chunk, home, None)
+
+    def _empty(self, worker: WorkerId) -> None:
+        """Takes back what a worker has not begun, as far as others may run it."""
+        asked: list[int] = []
+        elsewhere = ~self.topology.worker_mask(worker)
+        for load in self.loads.of_worker.get(worker, ()):
+            for task in list(load.tasks):
+                record = self.tasks[task]
+                if not record.allowed & elsewhere or record.state == "running":
+                    continue
+                if record.missing and not record.may_have_begun:
+                    self._retract(record)
+                    self._count_unplanned(record)
+                    self._to_place.append(task)
+                elif not record.asked_back:
+                    record.asked_back = True
+                    asked.append(task)
+        if asked:
+            self.out.put(ev.RunsAskedBack(worker, tuple(asked), self.out.cause))
+
+    def _on_drain_ended(self, event: ev.DrainEnded) -> None:
+        self._at = event.at
+        self.loads.draining -= set(event.workers)
+        for worker in event.workers:
+            self._to_use.extend(load.processor for load in self.loads.of_worker.get(worker, ()))
+
+    def _orphan(self, event: ev.WorkerLeft, interrupted: Mapping[int, TaskRecord]) -> None:
+        """Lets go of what tasks of a dead worker spawned.
+
+        Where such a task runs again it spawns anew; what it had spawned ends with it.
+        """
+        for chunk in self.table.lent_to(event.worker):
+            record = self.tasks.get(self.table.makers.get(chunk.id, 0))
+            if record is None or record.state in FINAL_STATES:
+                continue
+            parent = interrupted.get(record.spec.parent or 0)
+            if parent is not None and parent.state not in FINAL_STATES:
+                self._retract(record)
+                error = TaskCancelledError(
+                    f"{record.spec.name} was cancelled: worker {event.worker} is gone, and with"
+                    f" it the run of {parent.spec.name} that spawned it"
+                )
+                self._end(record, "cancelled", error, at=event.at)
+        self.table.forget_handles(event.worker)
 
     def _bereft(self, lost: Mapping[int, ChunkRecord]) -> list[TaskRecord]:
         """Returns the unfinished tasks that need one of the chunks that are lost."""
@@ -1111,10 +1232,10 @@ class Scheduler(Records):
 
     def _rebuild_loads(self) -> None:
         self._masks.clear()
-        known = self.loads.by_processor
-        kept = self.loads.kept()
-        self.loads = Loads(self.topology, self.durations, self.budget, known)
-        self.loads.keep_again(kept)
+        before = self.loads
+        self.loads = Loads(self.topology, self.durations, self.budget, before.by_processor)
+        self.loads.keep_again(before.kept())
+        self.loads.draining = before.draining & set(self.topology.workers)
 
     # -- control ----------------------------------------------------------------
 

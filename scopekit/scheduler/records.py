@@ -11,14 +11,14 @@ from scopekit.scheduler.placement import Operands, explain, never_meet
 from scopekit.scopes import AnyScope
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from scopekit.explanation import Explanation
     from scopekit.graph import ChunkRecord, Input, TaskRecord, WorkerId
     from scopekit.places import Topology
     from scopekit.scopes import Scope
 
-__all__ = ("Records",)
+__all__ = ("Records", "outcome")
 
 _UNSCOPED = AnyScope()
 
@@ -53,26 +53,28 @@ class Records:
             return record.operands
         if not record.spec.inputs:
             return record.spec.operands
-        return record.spec.operands + tuple(self._input_operands(record, declared=False))
+        return record.spec.operands + self._input_operands(record, declared=False)
 
     def declared_operands(self, record: TaskRecord) -> Operands:
         """Returns the scopes that the program's text gives to a task."""
         if not record.spec.inputs:
             return record.spec.operands
-        return record.spec.operands + tuple(self._input_operands(record, declared=True))
+        return record.spec.operands + self._input_operands(record, declared=True)
 
-    def _input_operands(self, record: TaskRecord, *, declared: bool) -> Iterator[tuple[str, Scope]]:
+    def _input_operands(self, record: TaskRecord, *, declared: bool) -> Operands:
         chunks = self.table.records
+        found: Operands = ()
         for need in record.spec.inputs:
             chunk = chunks.get(need.chunk)
-            if chunk is None:
+            if chunk is None or (chunk.scope is _UNSCOPED and chunk.declared is None):
                 continue
             # Before it is made, an engine that was refused it may know its scope already.
             made = chunk.state != "pending" or chunk.scope is not _UNSCOPED
             known = need.handle or (made and not declared)
             scope = chunk.scope if known else chunk.declared
-            if scope is not None and scope is not _UNSCOPED and scope != _UNSCOPED:
-                yield self._origin(need), scope
+            if scope is not None and scope != _UNSCOPED:
+                found += ((self._origin(need), scope),)
+        return found
 
     def _origin(self, need: Input) -> str:
         maker = None if need.handle else self.table.makers.get(need.chunk)

@@ -326,10 +326,10 @@ class Invariants:
             raise Violation("I6", "the loads are not those of the processors that there are")
         counted: dict[WorkerId, int] = {}
         for load in loads.all:
-            tasks = len(load.tasks)
-            if tasks:
+            tasks = len(load.tasks) - len(load.paused)
+            if load.tasks:
                 worker = load.processor.worker
-                counted[worker] = counted.get(worker, 0) + tasks
+                counted[worker] = counted.get(worker, 0) + len(load.tasks)
                 if tasks != sum(load.by_function.values()):
                     raise Violation("I6", f"{load.processor} has {tasks} tasks, not as weighed")
             if bool(loads.idle & load.bit) == bool(tasks):

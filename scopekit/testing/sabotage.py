@@ -12,11 +12,12 @@ from scopekit.testing.generation import draw_plan
 from scopekit.testing.shrinking import failure_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from scopekit.graph import ChunkRecord, StoredChunk, TaskRecord, WorkerId
     from scopekit.places import Topology
     from scopekit.scheduler.load import Load
+    from scopekit.scheduler.placement import Operands
     from scopekit.scopes import Scope
 
 __all__ = ("SABOTAGES", "Catch", "find")
@@ -81,9 +82,8 @@ class IgnoresPins(Scheduler):
 class IgnoresScopesOfInputs(Scheduler):
     """Sends tasks where their inputs are not valid."""
 
-    def _input_operands(self, record: TaskRecord, *, declared: bool) -> Iterator[tuple[str, Scope]]:
-        if declared:
-            yield from super()._input_operands(record, declared=declared)
+    def _input_operands(self, record: TaskRecord, *, declared: bool) -> Operands:
+        return super()._input_operands(record, declared=declared) if declared else ()
 
 
 class WidensScopes(Scheduler):

@@ -55,6 +55,8 @@ _PLAIN = frozenset((type(None), bool, int, float, complex, str, bytes))
 _LONG = frozenset((str, bytes))
 _SHORT = 256
 _FUNCTIONS_KEPT = 1024
+# A handle is found in so many containers, one inside the other.
+_DEEPEST = 250
 _functions: dict[Any, tuple[bytes, bytes]] = {}
 
 
@@ -227,28 +229,41 @@ def _take_out(
     if isinstance(value, (Task, Chunk)):
         found.append((origin, value))
         return _Slot(len(found) - 1)
-    if type(value) not in _CONTAINERS or not _holds_handles(value, set()):
+    if type(value) not in _CONTAINERS or not _holds_handles(value, origin):
         return value
     if id(value) in above:
         raise ScopekitError(
-            f"{origin} is a {type(value).__name__} that holds a task or chunk, and itself. Pass"
-            " the handle outside of it."
+            f"{origin or 'this'} is a {type(value).__name__} that holds a task or chunk, and"
+            " itself. Pass the handle outside of it."
         )
     return _rebuild(value, origin, found, above | {id(value)})
 
 
-def _holds_handles(value: Any, above: set[int]) -> bool:
-    """Tells whether a handle hides in a container, looking at types before values."""
-    if id(value) in above:
-        return False
-    items = list(value.values()) if type(value) is dict else value
-    kinds = dict.fromkeys(map(type, items))
-    if any(issubclass(kind, (Task, Chunk)) for kind in kinds):
-        return True
-    if not any(kind in _CONTAINERS for kind in kinds):
-        return False
-    inside = above | {id(value)}
-    return any(type(item) in _CONTAINERS and _holds_handles(item, inside) for item in items)
+def _holds_handles(value: Any, origin: str) -> bool:
+    """Tells whether a handle hides in a container, looking at types before values.
+
+    Raises:
+        ScopekitError: one hides deeper than it can be taken out.
+    """
+    # Not by recursion: a million lists within lists would be as many frames deep.
+    seen = {id(value)}
+    todo = [(value, 1)]
+    while todo:
+        container, depth = todo.pop()
+        items = list(container.values()) if type(container) is dict else container
+        kinds = dict.fromkeys(map(type, items))
+        if any(issubclass(kind, (Task, Chunk)) for kind in kinds):
+            if depth > _DEEPEST:
+                raise ScopekitError(
+                    f"{origin or 'this value'} holds a task or chunk within {depth} containers,"
+                    f" one inside the other; it is looked for in {_DEEPEST}. Pass it further up."
+                )
+            return True
+        if any(kind in _CONTAINERS for kind in kinds):
+            inner = [i for i in items if type(i) in _CONTAINERS and id(i) not in seen]
+            seen.update(map(id, inner))
+            todo += [(item, depth + 1) for item in inner]
+    return False
 
 
 def _rebuild(
@@ -302,6 +317,8 @@ def _culprit(
 
 
 def _why(error: BaseException) -> str:
+    if isinstance(error, RecursionError):
+        return "it holds values within values deeper than a pickle can follow"
     return str(error) or type(error).__name__
 
 

@@ -5,14 +5,13 @@ the key of the connection, never from what is said. Orders and reports travel as
 batches, cut into pieces, over a channel that survives broken connections.
 
 Threads: any thread may send, and does so itself, for a switch of threads costs more
-than all the rest. One thread of each end receives, and calls back without holding a lock.
+than all the rest. One thread at a time of each end receives, and calls back without
+holding a lock.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
-import socket as sockets
 import sys
 import threading
 import time
@@ -25,8 +24,10 @@ from scopekit.wire.batches import decode_orders, decode_reports, encode_orders, 
 from scopekit.wire.channel import HEAD_SIZE, Channel, read_head
 from scopekit.wire.codec import KnownFunctions
 from scopekit.wire.messages import PeerAddress
+from scopekit.wire.post import Post
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Sequence
 
     from scopekit.graph import StoredChunk, WorkerId
@@ -56,7 +57,6 @@ _QUEUED = 2048
 _BEAT_SECONDS = 1.0
 _REDIAL_SECONDS = 4.0
 _SWEEP_SECONDS = 0.5
-_JOIN_SECONDS = 1.0
 
 
 class DirectHub:
@@ -108,7 +108,7 @@ class DirectHub:
         socket.router_mandatory = True
         port = socket.bind_to_random_port(f"tcp://{interface}")
         self.address = PeerAddress(f"tcp://{interface}:{port}", keys[0])
-        self._post = _Post(socket, "scopekit-hub", self)
+        self._post = Post(socket, "scopekit-hub", self)
         self._post.start()
 
     @property
@@ -205,6 +205,20 @@ class DirectHub:
         due = far.channel.next_due(now)
         if due is not None:
             self._sweep_at = min(self._sweep_at, due)
+
+    # -- receiving ------------------------------------------------------------------
+
+    def lead(self, holds: Callable[[], bool], until: float | None) -> bool:
+        """Receives in the caller's thread until something holds; see :class:`Post`."""
+        return self._post.lead(holds, until)
+
+    def nudge(self) -> None:
+        """Has whoever leads see whether what it waits for holds now."""
+        self._post.nudge()
+
+    def resume(self) -> None:
+        """Has the hub's own thread receive again at once."""
+        self._post.resume()
 
     # -- what the post asks for ------------------------------------------------------
 
@@ -353,7 +367,7 @@ class DirectLine:
         socket.reconnect_ivl_max = _RECONNECT_MILLISECONDS_MOST
         # It has no routing id: the hub gives each connection a new one that nobody knows.
         socket.connect(address.endpoint)
-        self._post = _Post(socket, "scopekit-line", self)
+        self._post = Post(socket, "scopekit-line", self)
         self._post.start()
 
     def wait_connected(self, timeout: float | None = None) -> bool:
@@ -376,6 +390,18 @@ class DirectLine:
     def counts(self) -> Counts:
         """What went wrong on the way and was mended."""
         return self._channel.counts
+
+    def attach(self, loop: asyncio.AbstractEventLoop, after: Callable[[], None]) -> None:
+        """Has an event loop receive whenever it has nothing else to do; see :class:`Post`."""
+        self._post.attach(loop, after)
+
+    def lead(self, holds: Callable[[], bool], until: float | None) -> bool:
+        """Receives in the caller's thread until something holds; see :class:`Post`."""
+        return self._post.lead(holds, until)
+
+    def nudge(self) -> None:
+        """Has whoever leads see whether what it waits for holds now."""
+        self._post.nudge()
 
     def send(self, reports: Sequence[msg.Report]) -> None:
         """Sends reports; any thread may do so.
@@ -525,106 +551,6 @@ class _Frames:
                 frames.append(self._buffers)
                 self._buffers, self._size = [], 0
         return frames
-
-
-class _Post:
-    """A socket that any thread sends by and one thread receives from.
-
-    The descriptor of a ZeroMQ socket only tells that something changed since anybody used
-    the socket. So whoever has used it looks whether there is something to receive, and
-    wakes the receiving thread, which would otherwise never hear of it.
-
-    Args:
-        socket: the socket, which the receiving thread closes at the end.
-        name: of the thread.
-        owner: the hub or the line.
-    """
-
-    def __init__(self, socket: Any, name: str, owner: DirectHub | DirectLine) -> None:
-        import zmq  # noqa: PLC0415  # loaded with the first session
-
-        self._zmq = zmq
-        self._socket = socket
-        self._owner = owner
-        self._closing = False
-        self._waker, self._woken = sockets.socketpair()
-        self._waker.setblocking(False)
-        self._woken.setblocking(False)
-        self._poller = zmq.Poller()
-        self._poller.register(socket.getsockopt(zmq.FD), zmq.POLLIN)
-        self._poller.register(self._woken.fileno(), zmq.POLLIN)
-        self.lock = threading.Lock()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    @property
-    def closing(self) -> bool:
-        """True once the socket must not be used."""
-        return self._closing
-
-    def look(self) -> None:
-        """Has the other thread receive what is there; called with the lock held, after use."""
-        if self._has_more():
-            self._wake()
-
-    def send(self, parts: Sequence[Buffer]) -> bool:
-        """Sends one message, with the lock held; tells whether ZeroMQ took it."""
-        try:
-            self._socket.send_multipart(parts, self._zmq.NOBLOCK)
-        except self._zmq.ZMQError:
-            return False
-        return True
-
-    def redial(self, endpoint: str) -> None:
-        """Begins a connection anew, with the lock held."""
-        with contextlib.suppress(self._zmq.ZMQError):  # it may have given up the old one
-            self._socket.disconnect(endpoint)
-        self._socket.connect(endpoint)
-
-    def _has_more(self) -> bool:
-        return bool(self._socket.getsockopt(self._zmq.EVENTS) & self._zmq.POLLIN)
-
-    def _wake(self) -> None:
-        with contextlib.suppress(BlockingIOError):  # it was woken often enough
-            self._waker.send(b"\0")
-
-    def _run(self) -> None:
-        while True:
-            with self.lock:
-                if self._closing:
-                    break
-                self._receive()
-            # First what somebody waits for, then acknowledgements.
-            self._owner.deliver()
-            with self.lock:
-                if self.closing:  # since the callbacks
-                    break
-                wait = self._owner.tick(time.monotonic())
-                more = self._has_more()
-            if not more and self._poller.poll(max(0, int(wait * 1000) + 1)):
-                with contextlib.suppress(BlockingIOError):
-                    self._woken.recv(4096)
-        with self.lock:
-            self._socket.close()
-            self._waker.close()
-            self._woken.close()
-        self._owner.closed()
-
-    def _receive(self) -> None:
-        """Takes one message, if there is one: what is in it goes on before the next is read."""
-        with contextlib.suppress(self._zmq.Again):
-            parts = self._socket.recv_multipart(self._zmq.NOBLOCK, self._owner.copies)
-            self._owner.take(parts, time.monotonic())
-
-    def close(self) -> None:
-        with self.lock:
-            if not self._closing:
-                self._closing = True
-                self._wake()
-        if self._thread is not threading.current_thread():
-            self._thread.join(_JOIN_SECONDS)
 
 
 def _set_up(socket: Any, keys: KeyPair) -> None:

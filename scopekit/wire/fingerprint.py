@@ -42,13 +42,16 @@ def fingerprint(function: Any) -> Any:
     if kind is not FunctionType:
         return None
     try:
-        return _of_function(function, 0)
+        return _of_function(function, ())
     except _ChangesError:
         return None
 
 
-def _of_function(function: FunctionType, depth: int) -> Any:
-    if function.__dict__ or depth > _DEEPEST:
+def _of_function(function: FunctionType, above: tuple[FunctionType, ...]) -> Any:
+    if function in above:
+        # It calls itself, or those that call it.
+        return ("above", above.index(function))
+    if function.__dict__ or len(above) > _DEEPEST:
         raise _ChangesError
     if _is_imported(function):
         return (function, function.__code__)
@@ -56,29 +59,30 @@ def _of_function(function: FunctionType, depth: int) -> Any:
     if function.__kwdefaults__ or _inner(code):
         raise _ChangesError
     doc = function.__doc__
+    above = (*above, function)
     who = (
         code,
         code.co_filename,
         function.__module__,
         function.__qualname__,
         doc if type(doc) in _FIXED else None,
-        _of_annotations(function, depth),
+        _of_annotations(function, above),
     )
     if not (code.co_names or function.__closure__ or function.__defaults__):
         return who
     return (
         who,
-        _of_values(function.__defaults__ or (), depth),
-        _of_values(tuple(_content(cell) for cell in function.__closure__ or ()), depth),
-        _of_globals(function, depth),
+        _of_values(function.__defaults__ or (), above),
+        _of_values(tuple(_content(cell) for cell in function.__closure__ or ()), above),
+        _of_globals(function, above),
     )
 
 
-def _of_annotations(function: FunctionType, depth: int) -> Any:
+def _of_annotations(function: FunctionType, above: tuple[FunctionType, ...]) -> Any:
     annotations = function.__annotations__
     if not annotations:
         return ()
-    return tuple(annotations), _of_values(tuple(annotations.values()), depth)
+    return tuple(annotations), _of_values(tuple(annotations.values()), above)
 
 
 def _inner(code: CodeType) -> bool:
@@ -107,17 +111,17 @@ def _content(cell: Any) -> Any:
         raise _ChangesError from None
 
 
-def _of_globals(function: FunctionType, depth: int) -> Any:
+def _of_globals(function: FunctionType, above: tuple[FunctionType, ...]) -> Any:
     found = function.__globals__
     names = tuple(name for name in function.__code__.co_names if name in found)
-    return names, _of_values(tuple(found[name] for name in names), depth)
+    return names, _of_values(tuple(found[name] for name in names), above)
 
 
-def _of_values(values: tuple[Any, ...], depth: int) -> Any:
-    return tuple(_of_value(value, depth) for value in values)
+def _of_values(values: tuple[Any, ...], above: tuple[FunctionType, ...]) -> Any:
+    return tuple([_of_value(value, above) for value in values])
 
 
-def _of_value(value: Any, depth: int) -> Any:
+def _of_value(value: Any, above: tuple[FunctionType, ...]) -> Any:
     kind = type(value)
     if kind in _FIXED:
         # 1, 1.0 and True are equal, and so are 0.0 and -0.0, but they are not the same.
@@ -125,7 +129,7 @@ def _of_value(value: Any, depth: int) -> Any:
     if kind is ModuleType or kind is BuiltinFunctionType:
         return value
     if kind is FunctionType:
-        return _of_function(value, depth + 1)
+        return _of_function(value, above)
     if kind is type and value.__module__ == "builtins":
         return value
     raise _ChangesError

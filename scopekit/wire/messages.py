@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from scopekit.graph import StoredChunk, WorkerId
+    from scopekit.graph import StoredChunk, TaskSpec, TaskState, WorkerId
     from scopekit.places import Topology
     from scopekit.scopes import Processor, Scope
     from scopekit.wire.codec import PickledError
@@ -28,15 +28,20 @@ __all__ = (
     "HandedBack",
     "Order",
     "Output",
+    "Paused",
     "PeerAddress",
     "PlainArguments",
     "Put",
     "PutFailed",
     "Report",
+    "Resumed",
     "Retract",
+    "Returned",
     "Run",
     "RunError",
     "Send",
+    "Settled",
+    "Spawned",
     "Started",
     "StillWaiting",
     "TopologyChanged",
@@ -182,11 +187,28 @@ class Drop:
 
 
 @dataclass(frozen=True, slots=True)
+class Settled:
+    """A task that was spawned here has ended, elsewhere or not well.
+
+    Attributes:
+        results: where its results are, one for each output; none if it is not done.
+        value: the first result itself, in a tuple of one, where it came with them.
+        error: what ended it, None if it is done.
+    """
+
+    task: int
+    state: TaskState
+    results: tuple[StoredChunk, ...]
+    value: tuple[Any] | None
+    error: PickledError | None
+
+
+@dataclass(frozen=True, slots=True)
 class Beat:
     """The client is still there."""
 
 
-Order = TopologyChanged | Run | Put | Send | Retract | GiveBack | Drop | Beat
+Order = TopologyChanged | Run | Put | Send | Retract | GiveBack | Drop | Settled | Beat
 
 # -- reports ------------------------------------------------------------------------
 
@@ -194,6 +216,22 @@ Order = TopologyChanged | Run | Put | Send | Retract | GiveBack | Drop | Beat
 @dataclass(frozen=True, slots=True)
 class Started:
     """A task is running."""
+
+    task: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """A task has waited for a while, and others may have its processor."""
+
+    task: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """A task that waited goes on."""
 
     task: int
     at: float
@@ -263,6 +301,36 @@ class Output:
     text: str
 
 
+class Spawned(NamedTuple):
+    """A task spawned a task.
+
+    Attributes:
+        spec: what it asked for.
+        digest: names the function.
+        function: its pickle, or None where the client has it from here.
+        forget: digests of functions that the client need not keep any longer.
+        arguments: as a run has them.
+        chunks: those of its inputs that are chunks, which the client may not know yet.
+        processor: where it was kept to run, None if it is to be sent somewhere.
+        at: when.
+    """
+
+    spec: TaskSpec
+    digest: bytes
+    function: bytes | None
+    forget: tuple[bytes, ...]
+    arguments: PlainArguments | bytes
+    chunks: tuple[StoredChunk, ...]
+    processor: Processor | None
+    at: float
+
+
+class Returned(NamedTuple):
+    """Handles are gone that tasks here had to the results of tasks that they spawned."""
+
+    chunks: tuple[int, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class ChunkPut:
     """A chunk arrived at its home, or was made there by tochunk."""
@@ -280,12 +348,16 @@ class PutFailed:
 
 Report = (
     Started
+    | Paused
+    | Resumed
     | Finished
     | RunError
     | HandedBack
     | Arrived
     | StillWaiting
     | Output
+    | Spawned
+    | Returned
     | ChunkPut
     | PutFailed
 )

@@ -118,15 +118,17 @@ class PeerServer:
                 self.refused += 1
 
     def _answer(self, frames: Sequence[Any]) -> None:
-        routing, request, wanted = frames[:3]
+        routing, request, wanted, *pickles = frames
         key = str(request.get("User-Id")).encode()
         # The list may have lost the key since the connection was let in.
         asker = self._allowed.workers.get(key)
         if asker is None:
             raise ProtocolError("a peer that is not on the list asked for chunks")
         if request.bytes == _PUSHED:
-            self._take(asker, _read_pushed(wanted.bytes, [frame.bytes for frame in frames[3:]]))
+            self._take(asker, _read_pushed(wanted.bytes, [frame.bytes for frame in pickles]))
             return
+        if pickles:
+            raise ProtocolError("a request has two frames")
         chunks = [number for (number,) in _ID.iter_unpack(wanted.bytes)]
         try:
             given = self._give(chunks, asker)

@@ -138,9 +138,13 @@ class ViewWire:
 
     def close(self) -> None:
         """Takes the agents out of engines that live on, within two seconds."""
+        self.close_agents(list(self._waiting))
+
+    def close_agents(self, workers: Iterable[WorkerId]) -> None:
+        """Takes the agents out of some engines that live on, within two seconds."""
         asked = []
         with self._lock:
-            for worker in self._waiting:
+            for worker in workers:
                 with contextlib.suppress(ScopekitError):  # it left, with its agent
                     view = self._view(worker)
                     asked.append(view.apply_async(_entry("close_agent"), self._session))

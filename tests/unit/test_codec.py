@@ -231,7 +231,7 @@ def test_sender_and_engine_agree_on_what_is_known():
 
 
 def test_arguments_read_within_arguments_do_not_mix(task):
-    inner = pack_call(add, (task,), {}, name="t").arguments
+    inner = pack_call(add, ([task],), {}, name="t").arguments
 
     class Nested:
         def __reduce__(self):
@@ -240,7 +240,7 @@ def test_arguments_read_within_arguments_do_not_mix(task):
     call = pack_call(add, ([Nested(), task],), {}, name="t")
     ((read,), _) = arguments(call, "outer")
 
-    assert read == [(("inner",), {}), "outer"]
+    assert read == [((["inner"],), {}), "outer"]
 
 
 # -- errors ---------------------------------------------------------------------
@@ -348,3 +348,19 @@ def test_sizes_are_only_asked_of_those_who_know():
 
     assert value_nbytes(b"x" * 1000) >= 1000
     assert value_nbytes(Proxy()) == 0
+
+
+def nested(value, times):
+    for _ in range(times):
+        value = [value]
+    return value
+
+
+def test_a_handle_a_hundred_thousand_containers_deep_is_refused_in_words(task):
+    with pytest.raises(ScopekitError, match=r"argument 'x' holds a task or chunk within 100001"):
+        pack_call(add, (nested(task, 100_001),), {}, name="t")
+
+
+def test_values_a_hundred_thousand_containers_deep_are_refused_in_words():
+    with pytest.raises(ScopekitError, match=r"argument 'x' \(list\) cannot be sent"):
+        pack_call(add, (nested(1, 100_000),), {}, name="t")

@@ -494,11 +494,19 @@ def test_a_closed_session_refuses_work(session):
 @pytest.mark.parametrize("what", ["task", "chunk"])
 def test_a_value_after_the_close_is_refused_in_words(what):
     session = sk.start(0)
-    handle = session.spawn(add, 1) if what == "task" else session.tochunk(1)
+    handle = session.spawn(list) if what == "task" else session.tochunk(1)
     session.close()
 
     with pytest.raises(sk.ScopekitError, match="closed"):
         handle.fetch()
+
+
+def test_a_number_that_came_with_the_word_of_its_task_stays(session):
+    task = session.spawn(add, 1)
+    task.wait()
+    session.close()
+
+    assert task.result() == 2
 
 
 def test_a_session_does_what_the_module_does(session):

@@ -1,8 +1,14 @@
+from itertools import pairwise
+
 import pytest
 
+from scopekit.places import Process, Topology
 from scopekit.scheduler import load
-from scopekit.scheduler.load import Durations, Load
+from scopekit.scheduler.load import Durations, Load, Loads
 from scopekit.scopes import ThreadProc
+
+BUDGET = 0.05
+EVERYTHING = 0b1111
 
 
 @pytest.fixture
@@ -12,48 +18,182 @@ def durations():
 
 @pytest.fixture
 def one(durations):
-    return Load(ThreadProc(0, 0), durations)
+    return Load(ThreadProc(0, 0), 1, durations)
 
 
-def test_an_unknown_function_fills_a_processor(one):
-    assert one.has_room
-    one.add("f", 1)
+@pytest.fixture
+def loads(durations):
+    """Workers 0 and 1 with two threads each: bits 0 to 3."""
+    topology = Topology(Process.with_threads(worker, "a", 2) for worker in (0, 1))
+    return Loads(topology, durations, BUDGET)
 
-    assert not one.has_room
+
+def give(loads, number, *tasks, function="f"):
+    for task in tasks:
+        loads.add(loads.all[number], task, function)
+
+
+# -- one processor ----------------------------------------------------------------
+
+
+def test_a_function_that_never_ran_counts_as_long(one):
+    one.add(1, "f")
+
     assert one.seconds == pytest.approx(0.05)
 
 
-def test_short_functions_leave_room_up_to_the_budget(one, durations):
-    durations.learn("f", 0.01)
+def test_what_was_sent_weighs_by_what_is_known_since(one, durations):
+    one.add(1, "f")
+    durations.learn("f", 0.001)
+    one.weigh()
+
+    assert one.seconds == pytest.approx(0.001)
+
+
+def test_what_ends_weighs_no_more(one):
+    one.add(1, "f")
+    one.add(2, "g")
+    one.add(3, "f")
+    one.remove(1)
+    assert (list(one.tasks), one.by_function) == ([2, 3], {"g": 1, "f": 1})
+    one.remove(2)
+    one.remove(3)
+
+    assert (one.tasks, one.by_function, one.seconds) == ({}, {}, 0.0)
+
+
+# -- all of them --------------------------------------------------------------------
+
+
+def test_all_are_idle_and_have_room_at_first(loads):
+    assert loads.idle == loads.room == EVERYTHING
+
+
+def test_a_function_that_never_ran_fills_a_processor(loads):
+    give(loads, 1, 10)
+
+    assert loads.idle == loads.room == 0b1101
+
+
+def test_short_functions_leave_room_up_to_the_budget(loads):
+    loads.learn("f", 0.01)
     count = 0
-    while one.has_room:
-        one.add("f", count)
+    while loads.has_room(loads.all[0]):
+        give(loads, 0, count)
         count += 1
 
     assert count == 5
 
 
-def test_an_idle_processor_takes_even_the_longest(one, durations):
-    durations.learn("f", 1000.0)
+def test_an_idle_processor_takes_even_the_longest(loads):
+    loads.learn("f", 1000.0)
 
-    assert one.has_room
-
-
-def test_what_was_sent_weighs_by_what_is_known_since(one, durations):
-    one.add("f", 1)
-    durations.learn("f", 0.001)
-
-    assert one.seconds == pytest.approx(0.001)
-    assert one.has_room
+    assert loads.room == EVERYTHING
 
 
-def test_removing_gives_the_room_back(one):
-    one.add("f", 1)
-    one.add("g", 2)
-    one.remove("f")
-    one.remove("g")
+def test_what_is_learnt_gives_room_to_those_that_were_full(loads):
+    give(loads, 0, 1)
+    loads.learn("f", 0.001)
 
-    assert (one.tasks, one.seconds, one.last_used) == (0, 0, 2)
+    assert loads.has_room(loads.all[0])
+
+
+def test_however_short_the_tasks_no_processor_has_more_than_a_thousand(loads):
+    loads.learn("f", 1e-9)
+    give(loads, 0, *range(1000))
+
+    assert not loads.has_room(loads.all[0])
+    assert not loads.may_wait_at(loads.all[0])
+
+
+def test_what_ends_gives_the_room_back(loads):
+    give(loads, 2, 1)
+    loads.remove(loads.all[2], 1)
+
+    assert loads.idle == loads.room == EVERYTHING
+
+
+def test_idle_processors_are_taken_in_turn(loads):
+    picked = []
+    for task in range(4):
+        chosen = loads.pick(EVERYTHING)
+        loads.add(chosen, task, "f")
+        picked.append(chosen.bit)
+
+    assert sorted(picked) == [1, 2, 4, 8]
+
+
+def test_short_tasks_keep_together_until_there_is_work_for_a_while(loads):
+    loads.learn("f", 1e-4)
+    bits = []
+    for task in range(40):
+        chosen = loads.pick(EVERYTHING)
+        loads.add(chosen, task, "f")
+        bits.append(chosen.bit)
+
+    changes = sum(a != b for a, b in pairwise(bits))
+    assert 0 < changes <= 3
+
+
+def test_none_is_chosen_where_none_of_the_mask_has_room(loads):
+    give(loads, 0, 1)
+
+    assert loads.pick(0b0001) is None
+
+
+def test_the_least_loaded_thread_of_a_worker_is_found_within_the_mask(loads):
+    give(loads, 2, 1)
+
+    assert loads.least(EVERYTHING, 1) is loads.all[3]
+    assert loads.least(0b0100, 1) is loads.all[2]
+    assert loads.least(0b0011, 1) is None
+    assert loads.least(EVERYTHING, 99) is None
+
+
+def test_the_threads_of_a_process_share_its_work(loads):
+    give(loads, 0, 1)
+    give(loads, 1, 2)
+
+    assert loads.seconds_of(0) == pytest.approx(0.1)
+    assert loads.seconds_of(1) == loads.seconds_of(99) == 0
+
+
+def test_the_busiest_has_several_tasks_and_much_to_do(loads):
+    give(loads, 0, 1)
+    assert loads.busiest(EVERYTHING, 0.0) is None
+    give(loads, 0, 2)
+    give(loads, 2, 3, 4, 5)
+
+    assert loads.busiest(EVERYTHING, 0.0) is loads.all[2]
+    assert loads.busiest(0b0011, 0.0) is loads.all[0]
+    assert loads.busiest(EVERYTHING, 1.0) is None
+
+
+def test_a_process_that_is_kept_for_one_task_is_given_no_other(loads):
+    assert loads.keep(EVERYTHING, 7) == 0
+
+    assert loads.kept_for(0) == 7
+    assert loads.pick(0b0011) is None
+    assert not loads.has_room(loads.all[1])
+    loads.reopen(0)
+    assert loads.pick(0b0011) is not None
+
+
+def test_the_process_with_the_least_to_do_is_kept(loads):
+    give(loads, 0, 1)
+
+    assert loads.keep(EVERYTHING, 7) == 1
+    assert loads.keep(EVERYTHING, 8) == 0
+    assert loads.keep(EVERYTHING, 9) is None
+
+
+def test_those_that_live_are_kept_again(loads):
+    loads.keep_again({1: 7, 5: 8})
+
+    assert loads.kept() == {1: 7}
+
+
+# -- durations ------------------------------------------------------------------------
 
 
 def test_durations_follow_the_latest(durations):
@@ -77,5 +217,5 @@ def test_the_oldest_function_is_forgotten(durations, monkeypatch):
     for function in ("f", "g", "f", "h"):
         durations.learn(function, 1.0)
 
-    assert durations.estimate("f") == 1.0
-    assert durations.estimate("g") == 0.05
+    assert durations.estimate("f") == 0.05
+    assert durations.estimate("g") == durations.estimate("h") == 1.0

@@ -38,7 +38,7 @@ def routed(monkeypatch):
 
 def as_task(number, agent, work):
     def run():
-        running_task.set(RunningTask(number, f"t{number}", ThreadProc(0, 0), "a", agent))
+        running_task.set(RunningTask(number, f"t{number}", ThreadProc(0, 0), agent))
         work()
 
     copy_context().run(run)

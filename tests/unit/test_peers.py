@@ -38,11 +38,17 @@ def store():
 
 
 @pytest.fixture
-def server(store):
+def pushed():
+    return []
+
+
+@pytest.fixture
+def server(store, pushed):
     server = PeerServer(
         key_pair(),
         "127.0.0.1",
         lambda chunks, asker: [store.give(chunk, asker) for chunk in chunks],
+        lambda sender, items: pushed.append((sender, items)),
     )
     yield server
     server.close()
@@ -230,8 +236,40 @@ def test_several_threads_may_ask_at_once(server, client):
     assert found == [True] * 60
 
 
+def test_what_is_pushed_arrives_with_its_sender_in_order(server, client, store, pushed):
+    client.push(server.address, [store.give(1, 1), (7, ProcessScope(0))])
+    client.push(server.address, [store.give(3, 1)])
+    until(lambda: len(pushed) == 2)
+
+    assert [sender for sender, _ in pushed] == [1, 1]
+    (first, refused), (last,) = [items for _, items in pushed]
+    assert (first[0].id, load_value(first[1])) == (1, [1, 2, 3])
+    assert refused == (7, ProcessScope(0))
+    assert last[0].id == 3
+
+
+def test_what_a_stranger_pushes_is_not_taken(server, client, store, pushed):
+    stranger = Asked()
+    stranger.push(server.address, [store.give(1, 1)])
+    client.push(server.address, [store.give(3, 1)])
+    until(lambda: pushed)
+    stranger.close()
+
+    assert [sender for sender, _ in pushed] == [1]
+
+
+def test_a_push_to_nobody_waits_for_nobody(server, client, store):
+    server.close()
+    began = time.monotonic()
+    client.push(server.address, [store.give(3, 1)])
+
+    assert time.monotonic() - began < LIMIT / 2
+
+
 def test_a_server_closes_within_a_second_or_so():
-    server = PeerServer(key_pair(), "127.0.0.1", lambda chunks, asker: [])
+    server = PeerServer(
+        key_pair(), "127.0.0.1", lambda chunks, asker: [], lambda sender, items: None
+    )
     began = time.monotonic()
     server.close()
 

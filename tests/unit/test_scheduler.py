@@ -1027,3 +1027,130 @@ def test_a_task_that_comes_back_from_where_its_input_is_valid_does_not_go_round(
 
     assert settled(commands) == {10: "failed"}
     assert starts(commands) == []
+
+
+# -- tasks that tasks spawn --------------------------------------------------------
+
+
+def spawn_child(watched, number, parent, *inputs, kept=True, **options):
+    """Spawns a task for a task that runs; kept where it runs, or to be placed."""
+    home = watched.scheduler.tasks[parent].processor
+    spec = task(number, *inputs, **options)._replace(parent=parent)
+    processor = home if kept else None
+    return watched.handle(ev.ChildSpawned(spec, home.worker, processor, watched.tick()))
+
+
+def give_handles_back(watched, worker, *chunks):
+    return watched.handle(ev.HandlesReturned(worker, chunks))
+
+
+def test_a_task_that_is_kept_where_it_was_spawned_is_not_sent(watched):
+    watched.spawn(1, scope=ProcessScope(2))
+    commands = spawn_child(watched, 11, 1)
+
+    assert starts(commands) == []
+    assert (watched.worker_of(11), watched.state(11)) == (2, "queued")
+    assert watched.scheduler.explain(11).outcome == "placed"
+
+
+def test_a_task_that_was_not_kept_is_placed_as_any_other(watched):
+    watched.spawn(1, scope=ProcessScope(2))
+
+    assert sent(spawn_child(watched, 11, 1, scope=ProcessScope(0), kept=False)) == {11: 0}
+
+
+def test_what_was_kept_and_may_not_stay_is_taken_back_and_placed(watched):
+    watched.spawn(1, scope=ProcessScope(2))
+    commands = spawn_child(watched, 11, 1, scope=ProcessScope(0))
+
+    assert told(commands) == [(2, 11)]
+    assert sent(commands) == {11: 0}
+
+
+def test_a_task_of_a_task_that_can_be_placed_nowhere_fails(watched):
+    watched.spawn(1)
+    commands = spawn_child(watched, 11, 1, scope=ProcessScope(0) & ProcessScope(1), kept=False)
+
+    assert settled(commands) == {11: "failed"}
+
+
+def test_a_task_of_a_task_can_need_the_result_of_another(watched):
+    watched.spawn(1, scope=ProcessScope(2))
+    spawn_child(watched, 11, 1)
+    spawn_child(watched, 21, 1, 12)
+    assert watched.state(21) == "waiting"
+    watched.finish(11)
+
+    assert watched.state(21) == "queued"
+
+
+def test_the_handles_of_a_task_keep_results_until_it_gives_them_back(watched):
+    watched.spawn(1, scope=ProcessScope(2))
+    spawn_child(watched, 11, 1)
+    assert dropped(watched.finish(11)) == []
+
+    assert dropped(give_handles_back(watched, 2, 12)) == [(2, 12)]
+    assert give_handles_back(watched, 2, 12) == []
+
+
+def test_what_a_dead_worker_s_tasks_spawned_ends_with_their_run(watched):
+    watched.spawn(1, scope=NodeScope("a"))
+    spawn_child(watched, 11, 1)
+    spawn_child(watched, 21, 1, scope=ProcessScope(3), kept=False)
+    watched.start(21)
+    commands = watched.leave(0)
+
+    assert settled(commands) == {11: "cancelled", 21: "cancelled"}
+    assert sent(commands) == {1: 1}
+    assert dropped(watched.finish(21, worker=3)) == [(3, 22)]
+
+
+def test_what_a_task_spawned_that_has_ended_goes_on_without_it(watched):
+    watched.spawn(1, scope=ProcessScope(0))
+    spawn_child(watched, 11, 1)
+    watched.finish(1)
+    commands = watched.leave(0)
+
+    assert 11 in sent(commands)
+
+
+def test_what_a_dead_worker_says_of_spawning_changes_nothing(watched):
+    watched.spawn(1, scope=NodeScope("a"))
+    spec = task(11)._replace(parent=1)
+    watched.leave(0)
+    assert watched.handle(ev.ChildSpawned(spec, 0, ThreadProc(0, 0), watched.tick())) == []
+    assert give_handles_back(watched, 0, 12) == []
+
+    assert 11 not in watched.scheduler.tasks
+
+
+def test_a_task_that_waits_gives_its_processor_to_others(alone):
+    alone.spawn(1)
+    alone.spawn(3)
+    assert alone.state(3) == "queued"
+    commands = alone.handle(ev.RunPaused(1, 0, alone.tick()))
+
+    assert sent(commands) == {3: 0}
+    alone.handle(ev.RunResumed(1, 0, alone.tick()))
+    assert alone.scheduler.loads.all[0].by_function == {"f": 2}
+
+
+def test_a_task_that_ends_while_it_counts_as_waiting_leaves_nothing_behind(alone):
+    alone.spawn(1)
+    alone.handle(ev.RunPaused(1, 0, alone.tick()))
+    alone.finish(1)
+
+    assert alone.scheduler.busy() == {0: 0}
+    assert alone.scheduler.loads.all[0].paused == set()
+
+
+def test_what_gathers_at_one_processor_is_shared_with_an_idle_one():
+    watched = Watched(cluster({0: "a", 1: "a"}))
+    watched.spawn(1, scope=ProcessScope(0))
+    asked = []
+    for number in range(11, 91, 10):
+        asked += asked_back(spawn_child(watched, number, 1))
+
+    assert asked
+    number = asked[0][1]
+    assert sent(watched.hand_back(number)) == {number: 1}
