@@ -1067,6 +1067,7 @@ class Scheduler(Records):
         if maker is not None and maker.state not in FINAL_STATES:
             chunk.state = "pending"
             chunk.planned = maker.processor is not None
+
     def _on_drain(self, event: ev.DrainAsked) -> None:
         self._at = event.at
         self.loads.draining |= set(event.workers)

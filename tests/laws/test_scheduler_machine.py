@@ -95,23 +95,19 @@ class SchedulerMachine(RuleBasedStateMachine):
         return commands
 
     def carry_out(self, command):
-        if isinstance(command, ev.StartRun):
-            self.engines[command.processor.worker].sent[command.task] = command.processor
-        elif isinstance(command, ev.SendChunk):
-            wanted = self.engines[command.holder].wanted
-            wanted.setdefault(command.chunk, set()).add(command.to)
-        elif isinstance(command, ev.DropChunks):
-            for chunk in command.chunks:
-                self.engines[command.worker].store.pop(chunk, None)
-        elif isinstance(command, ev.RetractRuns):
-            for task in command.tasks:
-                if task not in self.engines[command.worker].begun:
-                    self.engines[command.worker].sent.pop(task, None)
-        elif isinstance(command, ev.RunsAskedBack):
-            self.asked += tuple((command.worker, task) for task in command.tasks)
-        elif isinstance(command, ev.Refuse):
-            for output in self.specs[command.task].outputs:
-                self.past.append(ev.HandlesDropped((output,)))
+        match command:
+            case ev.StartRun(task, processor):
+                self.engines[processor.worker].sent[task] = processor
+            case ev.SendChunk(chunk, holder, to):
+                self.engines[holder].wanted.setdefault(chunk, set()).add(to)
+            case ev.DropChunks(worker, chunks):
+                for chunk in chunks:
+                    self.engines[worker].store.pop(chunk, None)
+            case ev.RetractRuns(worker, tasks):
+                for task in set(tasks) - self.engines[worker].begun:
+                    self.engines[worker].sent.pop(task, None)
+            case ev.RunsAskedBack(worker, tasks):
+                self.asked += tuple((worker, task) for task in tasks)
 
     def say(self, event):
         """Takes in the word of an engine, and keeps it: it may come again, too late."""
