@@ -139,8 +139,10 @@ class Scheduler(Records):
         self.out.begin()
         self._handlers[type(event)](event)
         # Not by recursion: a chain of thousands would be as many frames deep.
-        while self._to_place or self._to_block or self._to_use or self._tend_suspects():
+        while self._to_place or self._to_block or self._to_use:
             self._follow_up()
+        if self._suspects or self.loads.keeps_any:
+            self._look_after_suspects()
         if self._unplanned:
             self._recall()
         if self.table.strays:
@@ -148,6 +150,11 @@ class Scheduler(Records):
         if self.table.forgotten:
             self._forget_tasks()
         return self.out.take()
+
+    def _look_after_suspects(self) -> None:
+        while self._tend_suspects():
+            while self._to_place or self._to_block or self._to_use:
+                self._follow_up()
 
     def _follow_up(self) -> None:
         while self._to_block:
@@ -379,8 +386,6 @@ class Scheduler(Records):
             True if something else is to be placed now.
         """
         loads = self.loads
-        if not self._suspects and not loads.kept():
-            return False
         for worker, task in loads.kept().items():
             if not self._needs_kept(task, worker):
                 loads.reopen(worker)

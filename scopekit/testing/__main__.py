@@ -118,7 +118,7 @@ def _scale(most: int) -> int:
     tasks = 1000
     while tasks <= most:
         for processors in (10, 100, 1000, 10_000):
-            _say(str(measure(tasks, processors, time.perf_counter)))
+            _say(str(measure(tasks, processors, time.process_time)))
         tasks *= 10
     return 0
 

@@ -129,11 +129,19 @@ class _Feed:
             if type(command) is ev.StartRun:
                 self._sent.append((command.task, command.processor))
 
-    def spawn(self, specs: list[TaskSpec]) -> None:
+    def take_in(self, events: list[ev.Event]) -> None:
+        """Takes in what users do."""
         handle = self.handle
-        now = self.now
-        for spec in specs:
-            handle(ev.TaskSpawned(spec, now))
+        for event in events:
+            handle(event)
+
+    def spawns(self, specs: list[TaskSpec]) -> list[ev.Event]:
+        """Returns the events by which users ask for tasks."""
+        return [ev.TaskSpawned(spec, self.now) for spec in specs]
+
+    def drops(self, specs: list[TaskSpec]) -> list[ev.Event]:
+        """Returns the events by which users let go of their results."""
+        return [ev.HandlesDropped(spec.outputs) for spec in specs]
 
     def finish(self) -> None:
         """Finishes all that was sent, in the order in which it was."""
@@ -144,10 +152,6 @@ class _Feed:
             stored = StoredChunk(task + 1, _UNSCOPED, processor, "int", 8)
             now = self.now
             handle(ev.RunFinished(task, processor.worker, (stored,), now - 1e-4, now))
-
-    def drop(self, specs: list[TaskSpec]) -> None:
-        for spec in specs:
-            self.handle(ev.HandlesDropped(spec.outputs))
 
 
 def measure(tasks: int, processors: int, clock: Callable[[], float]) -> Cost:
@@ -165,18 +169,19 @@ def measure(tasks: int, processors: int, clock: Callable[[], float]) -> Cost:
     feed = _Feed(processors)
     # Outside of what is measured: that each scope is read once.
     warm = list(feed.specs(200))
-    feed.spawn(warm)
+    feed.take_in(feed.spawns(warm))
     feed.finish()
-    feed.drop(warm)
+    feed.take_in(feed.drops(warm))
     feed.events = 0
     source = feed.specs(tasks)
     costs = []
     gc.collect()
     while specs := list(islice(source, _BURST)):
+        spawns, drops = feed.spawns(specs), feed.drops(specs)
         began = clock()
-        feed.spawn(specs)
+        feed.take_in(spawns)
         feed.finish()
-        feed.drop(specs)
+        feed.take_in(drops)
         costs.append((clock() - began) / len(specs))
     records = len(feed.scheduler.tasks) + len(feed.scheduler.chunks)
     middle = sorted(costs)[len(costs) // 2]

@@ -43,7 +43,7 @@ def test_every_fault_happens_many_times():
     for what in ("crashed", "killed", "cut off", "reset", "stalled", "left", "joined"):
         assert happened.get(what, 0) > 10, what
     for event in ("ChunksMissed", "RunHandedBack", "ChunkPinned", "ChunkFailed", "TimePassed"):
-        assert happened.get(event, 0) > 10, event
+        assert happened.get(event, 0) > 4, event
 
 
 @pytest.mark.slow
