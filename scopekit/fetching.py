@@ -133,7 +133,7 @@ class Fetcher:
             if not self._driver.wait_until(
                 lambda: self._held_or_coming(chunk).state == "held", timeout
             ):
-                raise TimeoutError(f"chunk {chunk} did not reach its home within {timeout:g} s")
+                raise TimeoutError(f"chunk {chunk} did not reach its home within {timeout:.3g} s")
             holders = self._driver.scheduler.chunks[chunk].holders
             return self._here if self._here in holders else holders[0]
 

@@ -353,7 +353,7 @@ class Task(Future[Any]):
         return None if until is None else max(0.0, until - time.monotonic())
 
     def _late(self, timeout: float | None) -> TimeoutError:
-        return TimeoutError(f"{self!r} was not done within {timeout:g} s")
+        return TimeoutError(f"{self!r} was not done within {timeout:.3g} s")
 
     def _cancelled(self, error: BaseException) -> TaskCancelledError:
         if isinstance(error, TaskCancelledError):

@@ -78,7 +78,7 @@ class Inside(Spawner):
             (origin, handle.scope) for origin, handle in call.handles if isinstance(handle, Chunk)
         )
         keep = self._keep(spec, scopes)
-        if keep is None:
+        if keep is None or spec.retries:
             self._check_reaches(spec)
         chunks = [handle for _, handle in call.handles if isinstance(handle, Chunk)]
         given = tuple(self._agent.lend(chunk) for chunk in chunks)
@@ -104,9 +104,9 @@ class Inside(Spawner):
     def _check_reaches(self, spec: TaskSpec) -> None:
         if not self._agent.reachable:
             raise NoProcessorError(
-                f"{spec.name} is to run elsewhere than {_running().name}, which spawns it: over"
-                " ipyparallel's own messages a task cannot wait for that. Leave the scope out,"
-                ' or start the session without wire="views".',
+                f"{spec.name} is to run elsewhere than {_running().name}, which spawns it, or to"
+                " be tried again: over ipyparallel's own messages a task cannot wait for that."
+                ' Leave the option out, or start the session without wire="views".',
                 None,
             )
 
@@ -147,7 +147,7 @@ class Inside(Spawner):
                 continue
             self._help(lambda: any(task.done() for task in left), until)
             if until is not None and time.monotonic() >= until:
-                raise TimeoutError(f"{len(left)} tasks had not ended within {timeout:g} s")
+                raise TimeoutError(f"{len(left)} tasks had not ended within {timeout:.3g} s")
 
     def processors(self, scope: Any = None) -> tuple[Processor, ...]:
         """Returns the processors of a scope."""

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from scopekit.graph import WorkerId
     from scopekit.places import Topology
     from scopekit.scopes import Processor, Scope
+    from scopekit.wire.codec import PickledError
     from scopekit.wire.peers import Pushed
 
 __all__ = (
@@ -411,8 +412,27 @@ class Agent:
                 self._chunk_is_here(chunk)
         # Whoever waits for what was spawned here is here, too.
         self._report_run(report, not pending.spawned_here and self._lanes[order.processor].idle())
-        if self.children.waited_for and type(report) is msg.Finished:
-            self.children.done(order.task, report.value)
+        if self.children.waited_for:
+            self._settle_child(pending, report)
+
+    def _settle_child(self, pending: _Pending, report: msg.Report) -> None:
+        """Tells who waits here for a task how it ended here."""
+        if type(report) is msg.Finished:
+            self.children.done(report.task, report.value)
+        elif type(report) is msg.RunError and pending.spawned_here:
+            ended = self.children.fail(report.task, report.error)
+            self._fail_waiting(pending.order.outputs if ended else (), report.error)
+
+    def _fail_waiting(self, chunks: Iterable[int], error: PickledError) -> None:
+        """Ends what was kept here and needs what will never be made."""
+        todo = list(chunks)
+        while todo:
+            with self._lock:
+                waiting = [p for p in self._waiting.get(todo.pop(), ()) if p.spawned_here]
+                taken = [p for p in waiting if self._take_out(p.order.task)]
+            for pending in taken:
+                self.children.fail(pending.order.task, error)
+                todo += pending.order.outputs
 
     def _attempt(self, order: msg.Run, function: _Function, started: float) -> msg.Report:
         try:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from scopekit.graph import StoredChunk, TaskSpec, WorkerId
     from scopekit.handles import Task
     from scopekit.scopes import Processor
-    from scopekit.wire.codec import Call
+    from scopekit.wire.codec import Call, PickledError
 
 __all__ = ("Children",)
 
@@ -95,6 +95,7 @@ class Children:
         self._agent = agent
         self.waited_for: dict[int, Task] = {}
         self.outputs: dict[int, int] = {}
+        self._tried_again: set[int] = set()
         self._ready: dict[Processor, dict[int, Pending]] = {}
         self._summoned: set[Processor] = set()
         self._told = KnownFunctions()
@@ -137,6 +138,8 @@ class Children:
         self._hold_back()
         with self._lock:
             self.waited_for[spec.id] = task
+            if spec.retries:
+                self._tried_again.add(spec.id)
             if keep is not None:
                 self.outputs.update(dict.fromkeys(spec.outputs, spec.id))
             function, forget = self._told.to_send(call)
@@ -205,14 +208,30 @@ class Children:
     def done(self, task_id: int, value: tuple[Any] | None) -> None:
         """Takes note that a task has given its results here."""
         with self._lock:
+            self._tried_again.discard(task_id)
             task = self.waited_for.pop(task_id, None)
         if task is not None:
             task.plain_value = value
             self._end(task, None)
 
+    def fail(self, task_id: int, error: PickledError) -> bool:
+        """Takes note that a task failed here, unless it is to be tried again.
+
+        Returns:
+            True if it has ended.
+        """
+        with self._lock:
+            if task_id in self._tried_again:
+                return False
+            task = self.waited_for.pop(task_id, None)
+        if task is not None:
+            self._end(task, error)
+        return True
+
     def settle(self, order: msg.Settled) -> None:
         """Takes note of how a task ended elsewhere, or that it did not end well."""
         with self._lock:
+            self._tried_again.discard(order.task)
             task = self.waited_for.pop(order.task, None)
         if task is None:
             return

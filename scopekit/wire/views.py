@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from scopekit.errors import ChunkLostError, ProtocolError, ScopekitError
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ("ViewWire",)
 
 _OPEN_SECONDS = 30.0
+_LOOK_SECONDS = 0.2
 _CLOSE_SECONDS = 2.0
 
 
@@ -105,7 +107,7 @@ class ViewWire:
         cards: list[msg.AgentCard] = []
         for worker, reply in asked:
             try:
-                card: msg.AgentCard = load_value(reply.get(_OPEN_SECONDS))
+                card: msg.AgentCard = load_value(self._answer(worker, reply))
             except Exception as error:
                 raise ScopekitError(
                     f"worker {worker} could not be made ready: {type(error).__name__}: {error}"
@@ -133,8 +135,22 @@ class ViewWire:
             reached[worker] = False
             # Whatever keeps it from dialling, its view still works.
             with contextlib.suppress(Exception):
-                reached[worker] = bool(reply.get(_OPEN_SECONDS))
+                reached[worker] = bool(self._answer(worker, reply))
         return reached
+
+    def _answer(self, worker: WorkerId, reply: Any) -> Any:
+        """Waits for an engine's answer for as long as the engine lives, up to a limit.
+
+        Raises:
+            ScopekitError: the engine died.
+            Exception: whatever it raised, or no answer came in time.
+        """
+        until = time.monotonic() + _OPEN_SECONDS
+        while not reply.ready() and time.monotonic() < until:
+            reply.wait(_LOOK_SECONDS)
+            if not reply.ready() and worker not in self._link.engine_ids():
+                raise ScopekitError(f"worker {worker} is gone")
+        return reply.get(0)
 
     def close(self) -> None:
         """Takes the agents out of engines that live on, within two seconds."""
@@ -219,7 +235,7 @@ class ViewWire:
         try:
             given: list[tuple[StoredChunk, bytes]] = reply.get(-1 if timeout is None else timeout)
         except ipyparallel.TimeoutError:
-            raise TimeoutError(f"worker {worker} gave no answer within {timeout:g} s") from None
+            raise TimeoutError(f"worker {worker} gave no answer within {timeout:.3g} s") from None
         except ipyparallel.EngineError as error:
             raise ChunkLostError(f"worker {worker}, which held the value, is gone") from error
         except ipyparallel.RemoteError as error:

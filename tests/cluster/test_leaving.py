@@ -85,8 +85,9 @@ def test_by_force_what_is_lost_is_lost(three):
         three.spawn(len, task).result(20)
 
 
-def test_a_worker_that_is_busy_for_too_long_stays(three):
+def test_a_worker_that_is_busy_for_too_long_stays(three, until):
     task = three.spawn(nap, 1.5, scope=ONE | ProcessScope(2))
+    until(lambda: task.state == "running", "it began")
     worker = task.worker
 
     with pytest.raises(sk.ScopekitError, match="were not drained within"):

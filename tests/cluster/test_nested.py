@@ -226,7 +226,7 @@ def test_a_task_whose_input_failed_is_blocked(session):
     assert session.spawn(outer).result(20) == "ZeroDivisionError"
 
 
-def test_what_is_tried_again_comes_right_in_the_end(session, tmp_path):
+def test_what_is_tried_again_comes_right_in_the_end(session, tmp_path, anywhere):
     path = str(tmp_path / "tried")
 
     def flaky():

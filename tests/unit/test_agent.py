@@ -8,15 +8,17 @@ import pytest
 
 from scopekit.engine import agent as agents
 from scopekit.engine.agent import Agent
+from scopekit.engine.lanes import InlineLane, ThreadLane
+from scopekit.errors import ChunkLostError, ScopeViolationError
 from scopekit.graph import StoredChunk
 from scopekit.places import Process, Topology
-from scopekit.scopes import AnyScope, ProcessScope, ThreadProc
+from scopekit.scopes import AnyScope, ExactScope, ProcessScope, ThreadProc
 from scopekit.wire import messages as msg
 from scopekit.wire.codec import dump_value, load_value, pack_call
 
 HERE = ThreadProc(0, 0)
 ELSEWHERE = ThreadProc(1, 0)
-TOPOLOGY = Topology([Process.with_threads(0, "a"), Process.with_threads(1, "b")])
+TOPOLOGY = Topology([Process.with_threads(0, "a", 2), Process.with_threads(1, "b")])
 LIMIT = 20.0
 
 
@@ -59,6 +61,9 @@ class Told(Agent):
 
     def ended(self):
         return [report.task for report in self.reports if isinstance(report, msg.Finished)]
+
+    def of_kind(self, kind):
+        return [report for report in self.reports if isinstance(report, kind)]
 
     def handed_back(self):
         return [
@@ -115,6 +120,10 @@ def add(x, y):
     return x + y
 
 
+def put(number, value, scope=None, *, reports=True):
+    return msg.Put(number, dump_value(value), scope or AnyScope(), HERE, reports)
+
+
 # -- running --------------------------------------------------------------------
 
 
@@ -167,6 +176,108 @@ def test_a_failed_task_is_told_and_what_waits_for_it_is_not_started(agent, lane)
     assert [type(report) for report in agent.reports] == [msg.RunError]
 
 
+def test_a_failed_task_s_error_comes_with_the_place(agent, lane):
+    agent.receive([run(1, divmod)])
+    lane.run()
+    (report,) = agent.reports
+
+    assert (report.task, report.error.type_name) == (1, "TypeError")
+    assert report.error.place == "node a, worker 0, thread 0"
+    assert report.started <= report.finished
+    assert agent.statistics()["running"] == 0
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()], ids=repr)
+def test_what_would_end_a_program_ends_its_task_alone(agent, lane, error):
+    def work():
+        raise error
+
+    agent.receive([run(1, work), run(3)])
+    lane.run()
+
+    assert [type(report) for report in agent.reports] == [msg.RunError, msg.Finished]
+
+
+def test_a_function_is_sent_once_and_kept_until_it_is_to_be_forgotten(agent, lane):
+    first = run(1)
+    again = run(3)._replace(function=None)
+    agent.receive([first, again, run(5, str)._replace(forget=(first.digest,))])
+    lane.run()
+
+    assert agent.ended() == [1, 3, 5]
+    assert agent.statistics()["functions"] == 1
+
+
+def test_what_a_task_writes_is_told_before_its_end(agent, lane):
+    def work():
+        task = agents.running_task.get()
+        for word in ("one ", "two"):
+            task.agent.write_output(task.id, "stdout", word)
+
+    agent.receive([run(1, work)])
+    lane.run()
+
+    assert agent.reports[:-1] == [msg.Output(1, "stdout", "one "), msg.Output(1, "stdout", "two")]
+    assert isinstance(agent.reports[-1], msg.Finished)
+
+
+def test_a_function_may_be_an_input(agent, lane):
+    order = run(10, int, 2)._replace(digest=agents.FIRST_INPUT, function=b"", arguments=((4,), ()))
+    agent.receive([order])
+    agent.take(1, [chunk(2, float)])
+    lane.run()
+
+    assert agent.store.value(11) == 4.0
+
+
+# -- values that are handed over ------------------------------------------------------
+
+
+def test_a_chunk_that_is_handed_over_lives_here_and_is_told_of(agent):
+    agent.receive([put(2, [1, 2])])
+
+    (report,) = agent.of_kind(msg.ChunkPut)
+    assert (report.chunk.id, report.chunk.processor, report.chunk.type) == (2, HERE, "list")
+    assert agent.store.value(2) == [1, 2]
+
+
+def test_the_copy_of_an_input_has_only_arrived(agent):
+    agent.receive([put(2, [1], reports=False)])
+
+    assert agent.reports == [msg.Arrived((2,))]
+
+
+def test_what_is_handed_over_starts_what_waits_for_it(agent, lane):
+    agent.receive([run(10, abs, 2), put(2, -3)])
+    lane.run()
+
+    assert agent.store.value(11) == 3
+
+
+def test_what_cannot_be_read_is_told_and_starts_nothing(agent, lane):
+    agent.receive([run(10, abs, 2), msg.Put(2, b"no pickle", AnyScope(), HERE, True)])
+    agent.take(1, [(chunk(4, 1)[0], b"no pickle")])
+
+    assert [report.chunk for report in agent.of_kind(msg.PutFailed)] == [2, 4]
+    assert not lane.jobs
+
+
+def test_what_one_push_holds_beside_a_chunk_that_cannot_be_read_is_taken(agent):
+    agent.take(1, [(chunk(4, 1)[0], b"no pickle"), chunk(6, "well")])
+
+    assert agent.store.value(6) == "well"
+
+
+def test_what_is_dropped_is_gone(agent, lane):
+    agent.receive([run(1), put(5, "kept")])
+    lane.run()
+    agent.receive([msg.Drop((2, 99))])
+
+    assert agent.statistics()["chunks"] == 1
+    with pytest.raises(ChunkLostError):
+        agent.give([2], 1)
+
+
 # -- what may not come here --------------------------------------------------------
 
 
@@ -203,6 +314,32 @@ def test_a_chunk_outside_its_scope_is_not_kept(agent):
     assert "secret" not in repr(agent.reports)
 
 
+def test_a_task_on_a_thread_for_which_an_input_is_not_valid_goes_back_and_never_starts(agent, lane):
+    other = ExactScope(ThreadProc(0, 1))
+    agent.receive([put(2, 1, other), run(10, abs, 2)])
+    lane.run()
+
+    assert agent.handed_back() == [(10, 2, other)]
+    assert agent.of_kind(msg.Finished) == agent.of_kind(msg.RunError) == []
+
+
+def test_all_that_wait_for_an_input_that_may_not_come_go_back(agent):
+    agent.receive([run(10, abs, 2), run(12, abs, 2), run(14, abs, 4)])
+    agent.take(1, [(2, ProcessScope(1))])
+
+    assert [task for task, _, _ in agent.handed_back()] == [10, 12]
+
+
+def test_that_an_input_may_not_come_is_forgotten_with_the_input(agent, lane):
+    agent.take(1, [(2, ProcessScope(1))])
+    agent.receive([msg.Drop((2,)), run(10, abs, 2)])
+    agent.take(1, [chunk(2, 1)])
+    lane.run()
+
+    assert agent.handed_back() == []
+    assert agent.ended() == [10]
+
+
 # -- taking back ----------------------------------------------------------------
 
 
@@ -219,6 +356,37 @@ def test_what_has_not_begun_is_given_back(agent, lane):
     lane.run()
 
     assert agent.handed_back() == [(3, None, None)]
+    assert agent.ended() == [1]
+
+
+def test_what_waits_for_an_input_is_given_back_and_its_input_starts_nothing(agent, lane):
+    agent.receive([run(10, abs, 2), run(12, add, 2, 4), msg.GiveBack((10,))])
+    agent.take(1, [chunk(2, 1), chunk(4, 2)])
+    lane.run()
+
+    assert agent.handed_back() == [(10, None, None)]
+    assert agent.ended() == [12]
+
+
+def test_what_runs_is_neither_given_back_nor_retracted(agent, lane):
+    def work():
+        agent.receive([msg.GiveBack((1,)), msg.Retract((1,))])
+
+    call = run(1, int)
+    agent._functions[call.digest] = agents._Function(None)
+    agent._functions[call.digest]._kept = work
+    agent.receive([call])
+    lane.run()
+
+    assert agent.handed_back() == []
+    assert agent.ended() == [1]
+
+
+def test_what_was_given_back_may_come_again(agent, lane):
+    agent.receive([run(1), msg.GiveBack((1,)), run(1)])
+    lane.run()
+
+    assert agent.handed_back() == [(1, None, None)]
     assert agent.ended() == [1]
 
 
@@ -266,6 +434,101 @@ def test_who_lies_outside_a_chunk_s_scope_is_told_so_and_gets_nothing(agent, lan
     assert agent.pushed == [(1, [(2, ProcessScope(0))])]
 
 
+def test_a_chunk_goes_to_all_who_are_to_have_it(agent, lane):
+    agent.receive([msg.Send(2, 1), msg.Send(2, 3), run(1)])
+    lane.run()
+
+    assert sorted(worker for worker, _ in agent.pushed) == [1, 3]
+
+
+def test_chunks_for_the_same_process_go_together(agent, lane):
+    agent.receive([msg.Send(2, 1), msg.Send(4, 1)])
+    agent.take(3, [chunk(2, "x"), chunk(4, "y")])
+
+    ((_, items),) = agent.pushed
+    assert [head.id for head, _ in items] == [2, 4]
+
+
+def test_who_waits_for_a_chunk_that_does_not_pickle_is_told_that_it_stays(agent, lane):
+    agent.receive([run(1, threading.Lock), msg.Send(2, 1)])
+    lane.run()
+
+    assert agent.pushed == [(1, [(2, ProcessScope(0))])]
+
+
+def test_a_chunk_that_was_dropped_is_not_sent(agent, lane):
+    agent.receive([run(1)])
+    lane.run()
+    agent.receive([msg.Drop((2,)), msg.Send(2, 1)])
+
+    assert agent.pushed == []
+
+
+def test_who_asks_is_given_what_its_scope_covers(agent):
+    agent.receive([put(2, "secret", ProcessScope(0)), put(4, "open")])
+
+    ((stored, pickled),) = agent.give([4], 1)
+    assert (stored.id, load_value(pickled)) == (4, "open")
+    with pytest.raises(ScopeViolationError):
+        agent.give([4, 2], 1)
+
+
+# -- on lanes as engines have them -----------------------------------------------------
+
+
+def test_in_line_a_task_has_run_when_the_order_of_its_last_input_is_taken():
+    agent = Told(InlineLane(), background=False)
+    agent.receive([run(10, abs, 2)])
+    assert agent.ended() == []
+    agent.receive([run(1, int)])
+
+    assert sorted(agent.ended()) == [1, 10]
+    agent.close()
+
+
+def test_reports_come_in_the_order_of_their_tasks():
+    agent = Told(ThreadLane("lane"), background=True)
+    agent.receive([run(1, int), *(run(n, abs, n - 1) for n in range(3, 401, 2))])
+    until(lambda: len(agent.ended()) == 200)
+    agent.close()
+
+    assert agent.ended() == list(range(1, 401, 2))
+
+
+def test_inputs_that_come_from_several_processes_at_once_start_each_task_once():
+    agent = Told(ThreadLane("lane"), background=True)
+    tasks = range(1000, 1400, 2)
+    agent.receive([run(task, add, task + 10_000, task + 20_000) for task in tasks])
+    start = threading.Barrier(2)
+
+    def push(offset):
+        start.wait(LIMIT)
+        for task in tasks:
+            agent.take(1, [chunk(task + offset, 1)])
+
+    threads = [threading.Thread(target=push, args=(offset,)) for offset in (10_000, 20_000)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(LIMIT)
+    until(lambda: len(agent.ended()) >= len(tasks))
+    agent.close()
+
+    assert sorted(agent.ended()) == list(tasks)
+    assert agent._waiting == {}
+
+
+def test_of_a_task_that_is_run_and_asked_back_at_once_one_of_the_two_comes_true():
+    agent = Told(ThreadLane("lane"), background=True)
+    tasks = list(range(1, 1001, 2))
+    for task in tasks:
+        agent.receive([run(task, int), msg.GiveBack((task,))])
+    until(lambda: len(agent.ended()) + len(agent.handed_back()) >= len(tasks))
+    agent.close()
+
+    assert sorted(agent.ended() + [task for task, _, _ in agent.handed_back()]) == tasks
+
+
 # -- in the background --------------------------------------------------------------
 
 
@@ -274,6 +537,33 @@ def test_copies_that_come_to_an_agent_that_ran_nothing_are_told_of(lane):
     agent.take(1, [chunk(2, 5)])
     until(lambda: msg.Arrived((2,)) in agent.reports)
     agent.close()
+
+
+def test_a_task_that_runs_for_a_while_is_told_of_meanwhile():
+    agent = Told(ThreadLane("lane"), background=True)
+    go = threading.Event()
+    order = run(1, int)
+    agent._functions[order.digest] = agents._Function(None)
+    agent._functions[order.digest]._kept = lambda: go.wait(LIMIT)
+    agent.receive([order])
+    until(lambda: agent.of_kind(msg.Started))
+    assert agent.ended() == []
+    go.set()
+    until(lambda: agent.ended() == [1])
+    agent.close()
+
+    assert [report.task for report in agent.of_kind(msg.Started)] == [1]
+
+
+def test_a_chunk_that_came_is_not_asked_for_again(lane, monkeypatch):
+    monkeypatch.setattr(agents, "_ASK_AGAIN_SECONDS", 0.05)
+    agent = Told(lane, background=True)
+    agent.receive([run(10, abs, 2), run(12, abs, 4)])
+    agent.take(1, [chunk(2, 1)])
+    until(lambda: len(agent.of_kind(msg.StillWaiting)) >= 2)
+    agent.close()
+
+    assert set(agent.of_kind(msg.StillWaiting)) == {msg.StillWaiting((4,))}
 
 
 def test_a_chunk_that_does_not_come_is_asked_for_again(lane, monkeypatch):

@@ -28,6 +28,8 @@ class Home:
         self.values = {}
         self.known = {}
         self.refused = None
+        self.waited = []
+        self.bring = lambda task: None
         self.called_back = threading.Event()
 
     def release_chunk(self, chunk_id):
@@ -43,7 +45,9 @@ class Home:
         return self.values[task.chunk_id]
 
     def wait_for_task(self, task, timeout):
-        """What brings a task to its end comes from elsewhere."""
+        """What brings a task to its end comes from elsewhere, unless a test says how."""
+        self.waited.append((task, timeout))
+        self.bring(task)
 
     def fetch_refusal(self, task):
         return self.refused
@@ -156,6 +160,88 @@ def test_a_value_that_may_not_come_here_counts_as_an_error(home, task):
     task.set_result(None)
 
     assert task.exception() is home.refused
+
+
+def test_a_value_that_came_with_the_word_is_given_without_its_home(home, task):
+    task.plain_value = (None,)
+    task.mark_done()
+
+    assert task.result() is None
+    assert home.waited == []
+
+
+@pytest.mark.parametrize("ask", ["result", "exception", "wait"])
+def test_whoever_waits_has_the_home_work_on_it(home, task, ask):
+    home.values[2] = "value"
+    home.bring = Task.mark_done
+    getattr(task, ask)(5)
+
+    assert home.waited == [(task, 5)]
+
+
+def test_a_task_that_ended_is_waited_for_no_more(home, task):
+    task.mark_done()
+
+    assert task.wait(0) is task
+    assert home.waited == []
+
+
+@pytest.mark.parametrize("ask", ["result", "exception", "wait"])
+def test_that_a_task_is_done_wakes_all_who_wait(home, ask):
+    home.values[2] = "value"
+    for _ in range(50):
+        task = Task(home, 1, "t", 2)
+        began, woken = threading.Barrier(4), []
+
+        def wait(task=task, began=began, woken=woken):
+            began.wait(10)
+            woken.append(getattr(task, ask)(10))
+
+        threads = [threading.Thread(target=wait) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        began.wait(10)
+        task.mark_done()
+        for thread in threads:
+            thread.join(10)
+
+        assert len(woken) == 3
+
+
+def test_a_callback_runs_once_whether_it_came_before_the_end_or_after(home):
+    for _ in range(200):
+        task = Task(home, 1, "t", 2)
+        began, seen = threading.Barrier(2), []
+
+        def end(task=task, began=began):
+            began.wait(10)
+            task.mark_done()
+
+        thread = threading.Thread(target=end)
+        thread.start()
+        began.wait(10)
+        task.add_done_callback(seen.append)
+        thread.join(10)
+
+        assert seen == [task]
+
+
+def test_the_standard_library_waits_for_what_is_marked_done(home):
+    tasks = [Task(home, number, f"t{number}", number) for number in range(3)]
+    tasks[0].mark_done()
+    threading.Timer(0.02, tasks[1].mark_done).start()
+    (first,), _ = concurrent.futures.wait(tasks[1:], 10, concurrent.futures.FIRST_COMPLETED)
+    tasks[2].mark_done()
+
+    assert first is tasks[1]
+    assert set(concurrent.futures.as_completed(tasks, timeout=10)) == set(tasks)
+
+
+def test_an_error_of_the_task_that_looks_like_a_limit_is_the_task_s_own(task):
+    task.set_exception(TimeoutError("mine"))
+
+    with pytest.raises(TimeoutError, match="mine"):
+        task.result(5)
 
 
 def test_waits_with_a_limit_end(task):

@@ -5,7 +5,7 @@ import pytest
 from scopekit.places import Process, Topology
 from scopekit.scheduler import load
 from scopekit.scheduler.load import Durations, Load, Loads
-from scopekit.scopes import ThreadProc
+from scopekit.scopes import CLIENT, ThreadProc
 
 BUDGET = 0.05
 EVERYTHING = 0b1111
@@ -62,6 +62,43 @@ def test_what_ends_weighs_no_more(one):
     assert (one.tasks, one.by_function, one.seconds) == ({}, {}, 0.0)
 
 
+def test_a_task_that_waits_for_others_weighs_nothing_as_long_as_it_does(one):
+    one.add(1, "f")
+    one.pause(1)
+    assert (one.is_idle, one.seconds, list(one.tasks)) == (True, 0.0, [1])
+    one.resume(1)
+
+    assert not one.is_idle
+    assert one.seconds == pytest.approx(0.05)
+
+
+def test_that_a_task_waits_or_goes_on_counts_once_however_often_it_is_said(one):
+    one.add(1, "f")
+    one.add(2, "f")
+    for _ in range(2):
+        one.pause(1)
+    assert one.by_function == {"f": 1}
+    for _ in range(2):
+        one.resume(1)
+
+    assert one.by_function == {"f": 2}
+
+
+def test_what_is_not_there_neither_waits_nor_goes_on(one):
+    one.pause(9)
+    one.resume(9)
+
+    assert (one.paused, one.by_function) == (set(), {})
+
+
+def test_a_task_that_ends_while_it_waits_leaves_nothing(one):
+    one.add(1, "f")
+    one.pause(1)
+    one.remove(1)
+
+    assert (one.tasks, one.paused, one.by_function, one.seconds) == ({}, set(), {}, 0.0)
+
+
 # -- all of them --------------------------------------------------------------------
 
 
@@ -111,6 +148,89 @@ def test_what_ends_gives_the_room_back(loads):
     loads.remove(loads.all[2], 1)
 
     assert loads.idle == loads.room == EVERYTHING
+
+
+def test_a_task_that_waits_leaves_its_processor_to_others(loads):
+    give(loads, 1, 10)
+    loads.pause(loads.all[1], 10)
+    assert loads.idle == loads.room == EVERYTHING
+    give(loads, 1, 11)
+    assert loads.idle == 0b1101
+    loads.remove(loads.all[1], 11)
+    loads.resume(loads.all[1], 10)
+
+    assert loads.idle == loads.room == 0b1101
+
+
+def test_more_is_wanted_by_what_is_idle_or_has_done_half_of_its_budget(loads):
+    loads.learn("f", 0.01)
+    wants = []
+    for task in range(5):
+        wants.append(loads.wants_more(loads.all[0]))
+        give(loads, 0, task)
+
+    assert wants == [True, True, True, False, False]
+
+
+def test_processors_that_stay_keep_their_work_when_others_come(loads, durations):
+    give(loads, 2, 1)
+    topology = Topology(Process.with_threads(worker, "a", 2) for worker in (1, 7))
+    after = Loads(topology, durations, BUDGET, loads.by_processor)
+
+    assert [list(load.tasks) for load in after.all] == [[1], [], [], []]
+    assert [load.bit for load in after.all] == [1, 2, 4, 8]
+    assert after.idle == 0b1110
+
+
+def test_a_few_of_the_idle_are_found_and_others_the_next_time(durations):
+    loads = Loads(Topology([Process.with_threads(0, "a", 20)]), durations, BUDGET)
+    first = loads.some_idle()
+    for task in range(len(first)):
+        loads.add(loads.pick((1 << 20) - 1), task, "f")
+    then = loads.some_idle()
+
+    assert 0 < len(first) < 20
+    assert all(load.is_idle for load in then)
+    assert {load.bit for load in then} - {load.bit for load in first}
+
+
+def test_a_process_is_empty_while_no_thread_of_it_has_a_task(loads):
+    give(loads, 3, 1)
+
+    assert loads.is_empty(0)
+    assert not loads.is_empty(1)
+
+
+def test_the_less_loaded_of_two_with_room_is_chosen(loads):
+    loads.learn("f", 0.01)
+    loads.learn("g", 0.03)
+    give(loads, 0, 1, function="f")
+    give(loads, 1, 2, function="g")
+
+    assert loads.idle & 0b0011 == 0
+    assert {loads.pick(0b0011).bit for _ in range(4)} == {1}
+
+
+def test_an_idle_processor_comes_before_one_with_room(loads):
+    loads.learn("f", 0.01)
+    give(loads, 0, 1)
+    give(loads, 1, 2)
+    give(loads, 2, 3)
+
+    assert loads.pick(EVERYTHING) is loads.all[3]
+
+
+@pytest.mark.parametrize("mask", range(1, 16), ids=bin)
+def test_what_is_chosen_lies_in_the_mask(loads, mask):
+    loads.learn("f", 0.004)
+    for task in range(60):
+        chosen = loads.pick(mask)
+        if chosen is None:
+            break
+        assert chosen.bit & mask
+        loads.add(chosen, task, "f")
+
+    assert not loads.room & mask
 
 
 def test_idle_processors_are_taken_in_turn(loads):
@@ -185,6 +305,30 @@ def test_the_process_with_the_least_to_do_is_kept(loads):
     assert loads.keep(EVERYTHING, 7) == 1
     assert loads.keep(EVERYTHING, 8) == 0
     assert loads.keep(EVERYTHING, 9) is None
+
+
+def test_only_a_process_that_the_mask_reaches_is_kept(loads):
+    assert loads.keep(0b1000, 7) == 1
+    assert loads.keep(0b1000, 8) is None
+
+
+def test_the_user_s_own_process_is_kept_last(durations):
+    topology = Topology([Process.with_threads(CLIENT, "a"), Process.with_threads(0, "a")])
+    loads = Loads(topology, durations, BUDGET)
+    give(loads, loads.all.index(loads.of_worker[0][0]), 1)
+
+    assert [loads.keep(0b11, 7), loads.keep(0b11, 8)] == [0, CLIENT]
+
+
+def test_a_process_that_is_to_leave_takes_nothing_more(loads):
+    loads.draining = frozenset((0,))
+
+    assert not loads.is_open(0)
+    assert loads.is_open(1)
+    assert loads.pick(0b0011) is None
+    assert loads.pick(EVERYTHING).processor.worker == 1
+    assert not loads.has_room(loads.all[0])
+    assert not loads.may_wait_at(loads.all[0])
 
 
 def test_those_that_live_are_kept_again(loads):
