@@ -126,6 +126,7 @@ class TaskRecord:
         holds_lineage: True as long as it counts among their descendants.
         call_forgotten: True once it can never run again.
         asked_back: True if its processor was asked to hand it back.
+        may_have_begun: True once its processor has had all that it takes to begin.
         cause: the number of the event that last changed its state.
     """
 
@@ -145,6 +146,7 @@ class TaskRecord:
         "holds_inputs",
         "holds_lineage",
         "line",
+        "may_have_begun",
         "missing",
         "operands",
         "origin",
@@ -167,6 +169,7 @@ class TaskRecord:
         self.missing = self.unplanned = self.allowed = self.line = 0
         self.attempts = self.failures = self.deaths = 0
         self.holds_inputs = self.holds_lineage = self.call_forgotten = self.asked_back = False
+        self.may_have_begun = False
         self.operands: tuple[tuple[str, Scope], ...] | None = None
         self.processor: Processor | None = None
         self.topology: Topology | None = None

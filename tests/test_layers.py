@@ -21,7 +21,7 @@ LAYERS = {
         *("options", "driver", "roster", "fetching", "gather", "looking", "dag", "spawning"),
         *("inside", "removal", "session", "api"),
     ),
-    5: ("plots", "encoding", "layout", "report", "notebook", "cli", "demo"),
+    5: ("plots", "encoding", "layout", "report", "notebook", "cli", "demo", "testing"),
 }
 LAYER = {f"scopekit.{name}": number for number, names in LAYERS.items() for name in names}
 # The public names; the command stands above all.
@@ -29,7 +29,7 @@ LAYER |= {"scopekit": 4, "scopekit.__main__": 5}
 
 PURE = {
     *("__future__", "collections", "dataclasses", "enum", "functools", "heapq", "hashlib"),
-    *("itertools", "math", "operator", "typing"),
+    *("itertools", "math", "operator", "types", "typing"),
 }
 # What modules of L0 to L2 import besides, each with its reason.
 PURE_TOO = {
@@ -162,6 +162,26 @@ def test_no_exception_is_left_over():
     # The widgets are on their way.
     listed = {(name, who) for name, users in OUTSIDE.items() for who in users}
     assert {pair for pair in listed if "widget" not in pair[0]} - outside == set()
+
+
+def test_nobody_imports_the_simulated_world_but_itself():
+    assert [
+        str(found)
+        for found in OURS
+        if top(found.target) == "scopekit.testing" and top(found.source) != "scopekit.testing"
+    ] == []
+
+
+def test_the_simulated_world_reads_nothing_of_the_real_one():
+    allowed = {*PURE, "scopekit", "random", "gc"}
+    # The command has the words it is given, a clock to measure with, and a file for seeds.
+    assert [
+        str(found)
+        for found in IMPORTS
+        if top(found.source) == "scopekit.testing"
+        and found.source != "scopekit.testing.__main__"
+        and found.target.split(".")[0] not in allowed
+    ] == []
 
 
 def test_modules_do_not_import_in_circles():

@@ -83,6 +83,8 @@ class Chunks:
         self._lent: dict[WorkerId, dict[int, None]] = {}
         # Tasks whose results are all gone for good, whom the scheduler need not keep.
         self.forgotten: deque[int] = deque()
+        # Workers that have to drop a chunk which tasks may need there.
+        self.strays: list[tuple[WorkerId, int]] = []
 
     # -- from pending to held to gone ------------------------------------------------
 
@@ -97,7 +99,9 @@ class Chunks:
                 chunk.declared = spec.result_scope
             self.records[output] = chunk
 
-    def hold(self, stored: StoredChunk, worker: WorkerId, at: float) -> list[int]:
+    def hold(
+        self, stored: StoredChunk, worker: WorkerId, at: float, topology: Topology
+    ) -> list[int]:
         """Takes note that a worker has a chunk that was made or put there.
 
         Returns:
@@ -108,7 +112,18 @@ class Chunks:
             # Let go of before it was made.
             self._out.drop(worker, stored.id)
             return []
-        chunk.scope = stored.scope
+        if chunk.state == "held" and not topology.admits(chunk.scope, worker):
+            # Made again beside another result that was lost; this one is valid elsewhere.
+            self._out.drop(worker, stored.id)
+            return []
+        # Whoever was refused it may have said so before its maker said that it is made.
+        if chunk.scope is _UNSCOPED:
+            chunk.scope = stored.scope
+        else:
+            chunk.scope = constrain(chunk.scope, stored.scope)
+        if chunk.scope is not _UNSCOPED and (chunk.senders or chunk.holders):
+            # A copy may have come of an earlier making, which was valid elsewhere.
+            self._keep_inside(chunk, topology)
         chunk.processor = stored.processor
         chunk.type = stored.type
         chunk.nbytes = stored.nbytes
@@ -124,16 +139,31 @@ class Chunks:
             self.release_if_unwanted(chunk)
         return waiters or []
 
-    def arrived(self, chunk_id: int, worker: WorkerId) -> None:
-        """Takes note that a worker has a copy of a chunk."""
+    def arrived(self, chunk_id: int, worker: WorkerId) -> list[int]:
+        """Takes note that a worker has a copy of a chunk.
+
+        Returns:
+            The tasks that waited for it, if that is the first word that it is there.
+        """
         chunk = self.records.get(chunk_id)
         if chunk is None or chunk.state not in ("held", "pending"):
             # Released while the copy was on its way: the copy goes as well.
             self._out.drop(worker, chunk_id)
-            return
+            return []
         _aim_no_more(chunk, worker)
         if worker not in chunk.holders:
             chunk.holders = (*chunk.holders, worker)
+        if chunk.state == "held" or chunk.maker is not None or chunk.processor is None:
+            return []
+        # Its home sent it on, so there it is.
+        if chunk.processor.worker not in chunk.holders:
+            chunk.holders = (chunk.processor.worker, *chunk.holders)
+        chunk.state = "held"
+        chunk.cause = self._out.cause
+        waiters = chunk.waiters
+        chunk.waiters = None
+        self.release_if_unwanted(chunk)
+        return waiters or []
 
     def narrow(self, chunk_id: int, scope: Scope, topology: Topology) -> None:
         """Takes note that a chunk is valid in fewer places than was said."""
@@ -141,11 +171,16 @@ class Chunks:
         if chunk is None:
             return
         chunk.scope = constrain(chunk.scope, scope)
+        self._keep_inside(chunk, topology)
+
+    def _keep_inside(self, chunk: ChunkRecord, topology: Topology) -> None:
+        """Has a chunk dropped, and not sent, where it turned out not to be valid."""
         for worker in [w for w in chunk.senders if not topology.admits(chunk.scope, w)]:
             _aim_no_more(chunk, worker)
         for worker in [w for w in chunk.holders if not topology.admits(chunk.scope, w)]:
             chunk.holders = tuple(holder for holder in chunk.holders if holder != worker)
-            self._out.drop(worker, chunk_id)
+            self._out.drop(worker, chunk.id)
+            self.strays.append((worker, chunk.id))
 
     def fail(self, chunk: ChunkRecord) -> list[int]:
         """Takes note that a chunk will never be made.
@@ -158,6 +193,10 @@ class Chunks:
         waiters = chunk.waiters
         chunk.waiters = None
         chunk.senders = {}
+        # A copy may have come in before the word of the run, which then was lost.
+        for worker in chunk.holders:
+            self._out.drop(worker, chunk.id)
+        chunk.holders = ()
         self.release_if_unwanted(chunk)
         return waiters or []
 
@@ -182,6 +221,7 @@ class Chunks:
             chunk.state = "lost"
             chunk.cause = self._out.cause
             chunk.senders = {}
+            chunk.waiters = None
         return lost
 
     def _aim_anew(self, chunk: ChunkRecord, gone: WorkerId) -> None:

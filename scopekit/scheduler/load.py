@@ -344,6 +344,11 @@ class Loads:
             self._alone[best] = task
         return best
 
+    @property
+    def keeps_any(self) -> bool:
+        """Tells whether a process is kept for a task."""
+        return bool(self._alone)
+
     def kept_for(self, worker: WorkerId) -> int | None:
         """Returns the task that a process is kept for, None if for none."""
         return self._alone.get(worker)

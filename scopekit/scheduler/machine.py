@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from scopekit.places import Topology
     from scopekit.scheduler.load import Load
     from scopekit.scheduler.placement import Operands
-    from scopekit.scopes import Processor
+    from scopekit.scopes import Processor, Scope
 
 __all__ = ("Scheduler",)
 
@@ -100,6 +100,7 @@ class Scheduler(Records):
         self._to_block: deque[tuple[int, int, float]] = deque()
         self._to_place: deque[int] = deque()
         self._to_use: deque[Processor] = deque()
+        self._unplanned: dict[int, None] = {}  # whose results others were sent ahead for
         self._masks: dict[int, tuple[Operands, int]] = {}
         self._handlers: dict[type, Callable[[Any], None]] = {
             ev.TaskSpawned: self._on_spawned,
@@ -126,6 +127,8 @@ class Scheduler(Records):
             ev.TimePassed: self._on_time,
         }
         self._at = 0.0
+        # By the client's clock alone: engines have clocks of their own.
+        self._clock = 0.0
 
     def handle(self, event: ev.Event) -> list[ev.Command]:
         """Takes one event in.
@@ -136,11 +139,22 @@ class Scheduler(Records):
         self.out.begin()
         self._handlers[type(event)](event)
         # Not by recursion: a chain of thousands would be as many frames deep.
-        while self._to_place or self._to_block or self._to_use or self._tend_suspects():
+        while self._to_place or self._to_block or self._to_use:
             self._follow_up()
+        if self._suspects or self.loads.keeps_any:
+            self._look_after_suspects()
+        if self._unplanned:
+            self._recall()
+        if self.table.strays:
+            self._recall_strays()
         if self.table.forgotten:
             self._forget_tasks()
         return self.out.take()
+
+    def _look_after_suspects(self) -> None:
+        while self._tend_suspects():
+            while self._to_place or self._to_block or self._to_use:
+                self._follow_up()
 
     def _follow_up(self) -> None:
         while self._to_block:
@@ -186,7 +200,7 @@ class Scheduler(Records):
 
     def _on_spawned(self, event: ev.TaskSpawned) -> None:
         spec, at = event
-        self._at = at
+        self._at = self._clock = at
         record = self.tasks[spec.id] = TaskRecord(spec, at, self.out.cause)
         self.table.expect_outputs(record)
         error = self._refused_at_spawn(record)
@@ -294,7 +308,9 @@ class Scheduler(Records):
         record.missing = record.unplanned = 0
         for need in record.spec.inputs:
             chunk = self.table.records[need.chunk]
-            if chunk.state == "lost" and not self._make_again([chunk], at):
+            if chunk.state in ("failed", "released") or (
+                chunk.state == "lost" and not self._make_again([chunk], at)
+            ):
                 self._block(record, need.chunk, at)
                 return False
             if chunk.state == "pending":
@@ -328,6 +344,10 @@ class Scheduler(Records):
             return
         if self._unmatched:
             self._unmatched.pop(spec.id, None)
+        if record.missing and (record.deaths or not spec.idempotent):
+            # Ahead of its inputs, nobody here could tell whether it has begun.
+            self._turn(record, "waiting")
+            return
         if record.deaths:
             self._place_alone(record)
             return
@@ -344,7 +364,7 @@ class Scheduler(Records):
         record.cause = self.out.cause
 
     def _place_nowhere(self, record: TaskRecord, operands: Operands, at: float) -> None:
-        waits = record.deadline is not None and at < record.deadline
+        waits = record.deadline is not None and self._clock < record.deadline
         if waits and not never_meet(operands, self.topology):
             self._turn(record, "unmatched")
             self._unmatched[record.spec.id] = None
@@ -356,7 +376,7 @@ class Scheduler(Records):
 
     def _place_alone(self, record: TaskRecord) -> None:
         """Lines up a task that may have killed its process, for one that does nothing else."""
-        self._turn(record, "waiting" if record.missing else "queued")
+        self._turn(record, "queued")
         self._suspects[record.spec.id] = None
 
     def _tend_suspects(self) -> bool:
@@ -366,8 +386,6 @@ class Scheduler(Records):
             True if something else is to be placed now.
         """
         loads = self.loads
-        if not self._suspects and not loads.kept():
-            return False
         for worker, task in loads.kept().items():
             if not self._needs_kept(task, worker):
                 loads.reopen(worker)
@@ -375,14 +393,18 @@ class Scheduler(Records):
         kept = {task: worker for worker, task in loads.kept().items()}
         for task in list(self._suspects):
             record = self.tasks[task]
+            if self._is_judged_anew(record):
+                del self._suspects[task]
+                continue
             home = kept.get(task)
             if home is None:
                 home = loads.keep(record.allowed, task)
-                if home is None:
-                    continue
-                self._clear(home)
+            if home is None:
+                continue
             if loads.is_empty(home):
                 self._send_alone(record, home)
+            else:
+                self._clear(home)
         return bool(self._to_place or self._to_use)
 
     def _needs_kept(self, task: int, worker: WorkerId) -> bool:
@@ -395,18 +417,13 @@ class Scheduler(Records):
         return task in self._suspects and self.loads.least(record.allowed, worker) is not None
 
     def _clear(self, worker: WorkerId) -> None:
-        """Takes back what a process cannot begin yet: it may wait for the very suspect."""
-        for load in self.loads.of_worker[worker]:
-            for task in list(load.tasks):
-                record = self.tasks[task]
-                if record.missing and record.state == "waiting":
-                    self._retract(record)
-                    self._count_unplanned(record)
-                    self._to_place.append(task)
-
-    def _count_unplanned(self, record: TaskRecord) -> None:
-        chunks = (self.table.records[need.chunk] for need in record.spec.inputs)
-        record.unplanned = sum(chunk.state == "pending" and not chunk.planned for chunk in chunks)
+        """Asks for what a process cannot begin yet: it may wait for the very suspect."""
+        sent = [self.tasks[task] for load in self.loads.of_worker[worker] for task in load.tasks]
+        wanted = [record.spec.id for record in sent if _may_come_back(record)]
+        for task in wanted:
+            self.tasks[task].asked_back = True
+        if wanted:
+            self.out.put(ev.RunsAskedBack(worker, tuple(wanted), self.out.cause))
 
     def _send_alone(self, record: TaskRecord, worker: WorkerId) -> None:
         load = self.loads.least(record.allowed, worker)
@@ -526,6 +543,7 @@ class Scheduler(Records):
         record.line = 0
         record.attempts += 1
         record.asked_back = False
+        record.may_have_begun = not record.missing
         self.loads.add(load, spec.id, spec.function)
         record.ready = self._at + load.seconds
         if spec.inputs:
@@ -545,6 +563,8 @@ class Scheduler(Records):
         """Looks after the tasks that need what will be made on that worker."""
         for task in chunk.waiters or ():
             waiter = self.tasks[task]
+            if waiter.state in FINAL_STATES:
+                continue
             if waiter.processor is not None:
                 self.table.deliver(chunk, waiter.processor.worker, worker)
             elif not chunk.planned:
@@ -570,14 +590,32 @@ class Scheduler(Records):
         line = self._lines[mask]
         record = self.tasks.get(line[0])
         if record is not None and _is_lined_up(record, mask):
+            if self._is_judged_anew(record):
+                return self._pop_head(mask)
             choice = self._choose(record, forced=False)
             if choice is None:
                 return False
             self._send(record, *choice)
+        return self._pop_head(mask)
+
+    def _pop_head(self, mask: int) -> bool:
+        line = self._lines[mask]
         line.popleft()
         if not line:
             del self._lines[mask]
         return bool(line)
+
+    def _is_judged_anew(self, record: TaskRecord) -> bool:
+        """Has a task placed anew whose inputs turned out in between to be valid in fewer places."""
+        if not record.spec.inputs:
+            return False
+        record.operands = None
+        if self._mask(self.operands(record)) == record.allowed:
+            return False
+        record.line = 0
+        self._turn(record, "waiting")
+        self._to_place.append(record.spec.id)
+        return True
 
     def _use_room(self, load: Load) -> None:
         """Finds work for a processor that is about to run dry, or for others by it."""
@@ -644,7 +682,7 @@ class Scheduler(Records):
         record.started = started
         self.loads.learn(record.spec.function, finished - started)
         for result in results:
-            for waiter in self.table.hold(result, worker, finished):
+            for waiter in self.table.hold(result, worker, finished, self.topology):
                 self._count_in(self.tasks[waiter])
         self._end(record, "done", at=finished)
 
@@ -664,6 +702,7 @@ class Scheduler(Records):
             return
         if waiter.processor is not None:
             if not waiter.missing:
+                waiter.may_have_begun = True
                 self._turn(waiter, "queued")
         elif not waiter.unplanned:
             # In a line perhaps, and to be judged anew by the scope that is known only now.
@@ -688,7 +727,7 @@ class Scheduler(Records):
     def _on_handed_back(self, event: ev.RunHandedBack) -> None:
         self._at = event.at
         if event.chunk is not None and event.scope is not None:
-            self.table.narrow(event.chunk, event.scope, self.topology)
+            self._narrow(event.chunk, event.scope)
         record = self._sent_to(event.task, event.worker)
         if record is None:
             return
@@ -704,14 +743,20 @@ class Scheduler(Records):
                 )
                 self._end(record, "failed", error, at=event.at)
                 return
-        load = self._unship(record)
-        self._turn(record, "waiting")
-        self._place(record, event.at, forced=event.chunk is not None)
-        if load is not None:
-            self._use_room(load)
+        self._unship(record)
+        self._place_anew(record, event.at, forced=event.chunk is not None)
 
     def _on_pinned(self, event: ev.ChunkPinned) -> None:
-        self.table.narrow(event.chunk, event.scope, self.topology)
+        self._narrow(event.chunk, event.scope)
+
+    def _narrow(self, chunk_id: int, scope: Scope) -> None:
+        """Takes note of the scope of a chunk, unless that is of an earlier making of it."""
+        chunk = self.table.records.get(chunk_id)
+        if chunk is None:
+            return
+        homes = chunk.holders if chunk.state == "held" else (self._maker_worker(chunk),)
+        if any(home is not None and self.topology.admits(scope, home) for home in homes):
+            self.table.narrow(chunk_id, scope, self.topology)
 
     def _sent_to(self, task: int, worker: WorkerId) -> TaskRecord | None:
         """Returns the record of a task if that worker is the one that has it now."""
@@ -722,12 +767,75 @@ class Scheduler(Records):
             return None
         return record
 
-    def _unship(self, record: TaskRecord) -> Load | None:
+    def _unship(self, record: TaskRecord) -> None:
         """Takes a task from the processor that it was sent to."""
         load = self._unload(record)
+        if load is not None:
+            self._to_use.append(load.processor)
         record.processor = None
         record.operands = None
-        return load
+        self._unplan(record)
+
+    def _unplan(self, record: TaskRecord) -> None:
+        """Takes note that nobody knows any more where a task's results will be made."""
+        for chunk in self.table.find(record.spec.outputs):
+            if not chunk.planned or chunk.state != "pending":
+                continue
+            chunk.planned = False
+            chunk.scope = _UNSCOPED
+            for task in chunk.waiters or ():
+                waiter = self.tasks[task]
+                if waiter.processor is not None:
+                    self._unplanned[record.spec.id] = None
+                    continue
+                # Out of its line: it would take the room that what it waits for needs.
+                waiter.line = 0
+                waiter.unplanned += 1
+
+    def _recall(self) -> None:
+        """Asks back what was sent ahead of tasks that have no processor any more.
+
+        It would fill the processors that these need.
+        """
+        unplanned, self._unplanned = self._unplanned, {}
+        wanted: dict[WorkerId, list[int]] = {}
+        for maker in unplanned:
+            if self.tasks[maker].processor is not None:
+                continue
+            for chunk in self.table.find(self.tasks[maker].spec.outputs):
+                for task in chunk.waiters or ():
+                    record = self.tasks[task]
+                    if record.processor is not None and _may_come_back(record):
+                        record.asked_back = True
+                        wanted.setdefault(record.processor.worker, []).append(task)
+        for worker, tasks in wanted.items():
+            self.out.put(ev.RunsAskedBack(worker, tuple(tasks), self.out.cause))
+
+    def _recall_strays(self) -> None:
+        """Asks back the tasks that need what their process has to drop."""
+        strays, self.table.strays = self.table.strays, []
+        for worker, chunk in strays:
+            wanted = []
+            for load in self.loads.of_worker.get(worker, ()):
+                for task in load.tasks:
+                    record = self.tasks[task]
+                    needs = any(need.chunk == chunk for need in record.spec.inputs)
+                    if needs and record.state != "running" and not record.asked_back:
+                        record.asked_back = True
+                        wanted.append(task)
+            if wanted:
+                self.out.put(ev.RunsAskedBack(worker, tuple(wanted), self.out.cause))
+
+    def _place_anew(self, record: TaskRecord, at: float, *, forced: bool) -> None:
+        """Places a task that was taken from its processor and had not begun."""
+        self._turn(record, "waiting")
+        self._count_unplanned(record)
+        if not record.unplanned:
+            self._place(record, at, forced=forced)
+
+    def _count_unplanned(self, record: TaskRecord) -> None:
+        chunks = (self.table.records[need.chunk] for need in record.spec.inputs)
+        record.unplanned = sum(chunk.state == "pending" and not chunk.planned for chunk in chunks)
 
     def _unload(self, record: TaskRecord) -> Load | None:
         """Counts a task out from the work of its processor."""
@@ -798,12 +906,18 @@ class Scheduler(Records):
 
     def _fail_outputs(self, record: TaskRecord) -> None:
         for chunk in self.table.find(record.spec.outputs):
+            if chunk.state != "pending":
+                continue  # it ran again for another one
             waiters = self.table.fail(chunk)
             self._to_block.extend((task, chunk.id, record.finished or 0.0) for task in waiters)
 
     def _block(self, record: TaskRecord, chunk_id: int, at: float) -> None:
         """Ends a task that needs a chunk which nobody can make any more."""
         if record.state in FINAL_STATES:
+            return
+        if record.state == "running":
+            # It had its input before that was lost, or before the word of it was.
+            record.missing = max(0, record.missing - 1)
             return
         chunk = self.table.records.get(chunk_id)
         maker = self.tasks.get(self.table.makers.get(chunk_id, chunk_id))
@@ -853,7 +967,7 @@ class Scheduler(Records):
         if self.topology.process(event.worker) is None:
             return  # the late word of a process that is gone
         self._at = event.at
-        for waiter in self.table.hold(event.chunk, event.worker, event.at):
+        for waiter in self.table.hold(event.chunk, event.worker, event.at, self.topology):
             self._count_in(self.tasks[waiter])
 
     def _on_chunk_failed(self, event: ev.ChunkFailed) -> None:
@@ -879,7 +993,8 @@ class Scheduler(Records):
         if self.topology.process(event.worker) is None:
             return
         for chunk in event.chunks:
-            self.table.arrived(chunk, event.worker)
+            for waiter in self.table.arrived(chunk, event.worker):
+                self._count_in(self.tasks[waiter])
 
     def _on_missed(self, event: ev.ChunksMissed) -> None:
         self._at = event.at
@@ -899,8 +1014,7 @@ class Scheduler(Records):
                 record = self.tasks[task]
                 if any(need.chunk == chunk.id for need in record.spec.inputs):
                     self._retract(record)
-                    self._turn(record, "waiting")
-                    self._place(record, event.at, forced=True)
+                    self._place_anew(record, event.at, forced=True)
 
     def expect(self, chunk: ChunkRecord) -> None:
         """Takes in a chunk that is on its way to the process that will hold it."""
@@ -920,12 +1034,12 @@ class Scheduler(Records):
     # -- workers ----------------------------------------------------------------
 
     def _on_joined(self, event: ev.WorkerJoined) -> None:
-        self._at = event.at
+        self._at = self._clock = event.at
         self.topology = self.topology.with_process(event.process)
         self._replace_all(event.at)
 
     def _on_left(self, event: ev.WorkerLeft) -> None:
-        self._at = event.at
+        self._at = self._clock = event.at
         interrupted = {
             task: self.tasks[task]
             for load in self.loads.of_worker.get(event.worker, ())
@@ -937,6 +1051,9 @@ class Scheduler(Records):
         for record in interrupted.values():
             record.processor = None
             record.operands = None
+            self._unplan(record)
+        for chunk in lost.values():
+            self._expect_again(chunk)
         self._orphan(event, interrupted)
         for record in self._bereft(lost) if lost else ():
             if record.spec.id not in interrupted and record.state != "running":
@@ -948,6 +1065,13 @@ class Scheduler(Records):
                 self._make_again([chunk], event.at)
             self.table.release_if_unwanted(chunk)
         self._replace_all(event.at)
+
+    def _expect_again(self, chunk: ChunkRecord) -> None:
+        """Goes on waiting for a chunk that is lost while its maker is to run, for another one."""
+        maker = self.tasks.get(chunk.maker or 0)
+        if maker is not None and maker.state not in FINAL_STATES:
+            chunk.state = "pending"
+            chunk.planned = maker.processor is not None
 
     def _on_drain(self, event: ev.DrainAsked) -> None:
         self._at = event.at
@@ -968,7 +1092,7 @@ class Scheduler(Records):
                 record = self.tasks[task]
                 if not record.allowed & elsewhere or record.state == "running":
                     continue
-                if record.missing:
+                if record.missing and not record.may_have_begun:
                     self._retract(record)
                     self._count_unplanned(record)
                     self._to_place.append(task)
@@ -1025,13 +1149,15 @@ class Scheduler(Records):
                 chunk.waiters = [*(chunk.waiters or ()), record.spec.id]
                 record.missing += 1
                 self._turn(record, "waiting")
+                if chunk.maker is not None:
+                    self._unplanned[chunk.maker] = None
 
     def _rerun(self, record: TaskRecord, event: ev.WorkerLeft) -> None:
         if record.state in FINAL_STATES:
             return
         spec = record.spec
         # An engine tells only of long runs that they began: whatever had its inputs may have.
-        begun = not record.missing or record.state == "running"
+        begun = record.may_have_begun or record.state == "running"
         if begun and not event.planned:
             record.deaths += 1
         self._turn(record, "waiting")
@@ -1048,11 +1174,15 @@ class Scheduler(Records):
         self._suspects.pop(task, None)
         record.line = 0
         record.operands = None
-        for chunk in self.table.find(need.chunk for need in record.spec.inputs):
-            if chunk.waiters:
-                chunk.waiters = [waiter for waiter in chunk.waiters if waiter != task]
+        self._wait_no_more(record)
         if self._wait_for_inputs(record, at) and not record.unplanned:
             self._place(record, at, forced=True)
+
+    def _wait_no_more(self, record: TaskRecord) -> None:
+        """Takes a task out where it waits for its inputs; it is to be entered anew."""
+        for chunk in self.table.find(need.chunk for need in record.spec.inputs):
+            if chunk.waiters:
+                chunk.waiters = [waiter for waiter in chunk.waiters if waiter != record.spec.id]
 
     def _make_again(self, lost: list[ChunkRecord], at: float) -> bool:
         """Runs again what made a chunk, and what made its inputs as far as they are gone.
@@ -1060,7 +1190,7 @@ class Scheduler(Records):
         Returns:
             False if one of them cannot run again.
         """
-        makers = makers_to_run_again(lost, self, at)
+        makers = makers_to_run_again(lost, self, self._clock)
         if makers is None:
             return False
         for record in makers:
@@ -1075,11 +1205,14 @@ class Scheduler(Records):
         record.processor = None
         record.operands = None
         record.started = record.finished = None
+        # It may have ended before the word of its inputs came.
+        self._wait_no_more(record)
         for output in record.spec.outputs:
             chunk = self.table.records.get(output)
             if chunk is not None and chunk.state != "held":
                 chunk.state = "pending"
                 chunk.planned = False
+                chunk.scope = _UNSCOPED
                 chunk.cause = self.out.cause
 
     def _replace_all(self, at: float) -> None:
@@ -1098,7 +1231,10 @@ class Scheduler(Records):
             self._turn(record, "waiting")
             record.line = 0
             record.operands = None
-            self._place(record, at)
+            if record.unplanned:
+                self._unmatched.pop(task, None)
+            else:
+                self._place(record, at)
 
     def _rebuild_loads(self) -> None:
         self._masks.clear()
@@ -1113,14 +1249,14 @@ class Scheduler(Records):
         record = self.tasks.get(event.task)
         if record is None or record.state in FINAL_STATES:
             return
-        if record.processor is not None and not record.missing:
+        if record.processor is not None and (record.state == "running" or not record.missing):
             return
         self._retract(record)
         error = TaskCancelledError(f"{record.spec.name} was cancelled before it ran")
         self._end(record, "cancelled", error, at=event.at)
 
     def _on_time(self, event: ev.TimePassed) -> None:
-        self._at = event.at
+        self._at = self._clock = event.at
         for task in list(self._unmatched):
             record = self.tasks[task]
             if record.deadline is not None and event.at >= record.deadline:
@@ -1143,6 +1279,11 @@ class Scheduler(Records):
 def _is_lined_up(record: TaskRecord | None, mask: int) -> bool:
     """Tells whether an entry of a line is still meant."""
     return record is not None and record.line == mask
+
+
+def _may_come_back(record: TaskRecord) -> bool:
+    """Tells whether a task waits at its processor for inputs, and was not asked back."""
+    return record.missing > 0 and record.state == "waiting" and not record.asked_back
 
 
 def _may_have_run(record: TaskRecord, why: str) -> WorkerLostError:

@@ -68,7 +68,9 @@ class Records:
             chunk = chunks.get(need.chunk)
             if chunk is None or (chunk.scope is _UNSCOPED and chunk.declared is None):
                 continue
-            known = need.handle or not (declared or chunk.state == "pending")
+            # Before it is made, an engine that was refused it may know its scope already.
+            made = chunk.state != "pending" or chunk.scope is not _UNSCOPED
+            known = need.handle or (made and not declared)
             scope = chunk.scope if known else chunk.declared
             if scope is not None and scope != _UNSCOPED:
                 found += ((self._origin(need), scope),)

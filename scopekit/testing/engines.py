@@ -1,0 +1,428 @@
+"""Simulated engines, which follow the rules of the real agent without running anything."""
+
+from __future__ import annotations
+
+from collections import deque
+from random import Random
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from scopekit.graph import StoredChunk
+from scopekit.scheduler import events as ev
+from scopekit.scopes import CLIENT, AnyScope, ExactScope, NodeScope, ProcessScope, constrain
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from scopekit.graph import WorkerId
+    from scopekit.places import Process, Topology
+    from scopekit.scopes import Processor, Scope
+    from scopekit.testing.acts import Spawn, Worker
+    from scopekit.testing.network import Timeline
+
+__all__ = ("Engine", "Held", "Parcel", "Surroundings", "TaskError", "value_of")
+
+_TELL_AFTER = 0.02
+_GATHER = 0.002
+_FLUSH = 0.02
+_UNSCOPED = AnyScope()
+
+
+class TaskError(Exception):
+    """What a simulated task raises."""
+
+
+class Held(NamedTuple):
+    """A value with what a store knows of it."""
+
+    value: int
+    scope: Scope
+    processor: Processor
+    stuck: bool
+
+
+class Parcel(NamedTuple):
+    """What one engine sends another: a chunk, or the word that it may not be had."""
+
+    chunk: int
+    held: Held | None
+    scope: Scope
+
+
+class Surroundings(Protocol):
+    """What an engine needs of the world around it."""
+
+    timeline: Timeline
+    patience: float
+
+    def report(self, engine: Engine, reports: list[ev.Event]) -> None:
+        """Sends reports to the client."""
+
+    def push(self, engine: Engine, to: WorkerId, parcels: list[Parcel]) -> None:
+        """Sends chunks to another process."""
+
+    def began(self, engine: Engine, task: int, processor: Processor) -> int:
+        """Takes note that a task begins; returns how many runs of it ever began."""
+
+    def killed(self, engine: Engine, task: int) -> None:
+        """Takes note that a task kills its process."""
+
+    def came_in(self, engine: Engine, chunk: int, held: Held) -> None:
+        """Takes note of each value that a process comes to hold."""
+
+    def wrong(self, rule: str, text: str) -> None:
+        """Ends the world: what must not be is."""
+
+
+class _Pending:
+    """A task that was ordered and has not begun."""
+
+    __slots__ = ("missing", "processor", "since", "spawn")
+
+    def __init__(self, spawn: Spawn, processor: Processor, since: float) -> None:
+        self.spawn = spawn
+        self.processor = processor
+        self.since = since
+        self.missing = 0
+
+
+def value_of(task: int, output: int, inputs: Iterable[int]) -> int:
+    """Computes a result: a number that tells the task with all that went into it."""
+    return hash((task, output, *inputs))
+
+
+class Engine:
+    """One simulated engine.
+
+    Args:
+        process: what it is.
+        traits: how it behaves.
+        world: what is around it.
+        seed: draws when it tells what.
+
+    Attributes:
+        store: what it holds.
+        alive: False once it is dead.
+    """
+
+    def __init__(self, process: Process, traits: Worker, world: Surroundings, seed: int) -> None:
+        self.process = process
+        self.worker = process.worker
+        self.alive = True
+        self.store: dict[int, Held] = {}
+        self.stalled_until = 0.0
+        self._traits = traits
+        self._world = world
+        self._timeline = world.timeline
+        self._random = Random(seed)
+        self._topology: Topology | None = None
+        self._ordered: dict[int, _Pending] = {}
+        self._waiting: dict[int, list[_Pending]] = {}
+        self._wanted: dict[int, list[WorkerId]] = {}
+        self._lanes: dict[Processor, deque[_Pending]] = {p: deque() for p in process.processors}
+        self._running: dict[Processor, tuple[_Pending, float, list[int]]] = {}
+        self._reports: list[ev.Event] = []
+        self._pushes: dict[WorkerId, list[Parcel]] = {}
+        self._flushed = 0.0
+        self._will_flush = False
+        self._will_ask = False
+
+    @property
+    def _now(self) -> float:
+        """The time by the engine's own clock."""
+        return self._timeline.now + self._traits.skew
+
+    # -- orders ---------------------------------------------------------------------
+
+    def learn(self, topology: Topology) -> None:
+        """Takes in which processes there are."""
+        if self.alive:
+            self._topology = topology
+
+    def run(self, spawn: Spawn, processor: Processor) -> None:
+        """Takes a task."""
+        if not self.alive:
+            return
+        pending = self._ordered[spawn.task] = _Pending(spawn, processor, self._timeline.now)
+        for chunk in dict.fromkeys(spawn.inputs):
+            if chunk not in self.store:
+                self._waiting.setdefault(chunk, []).append(pending)
+                pending.missing += 1
+        if pending.missing:
+            self._watch_patience()
+        else:
+            self._submit(pending)
+
+    def put(self, chunk: int, held: Held, *, reports: bool, failure: Any = None) -> None:
+        """Takes a value of the client's, for good or as the copy of an input."""
+        if not self.alive:
+            return
+        if failure is not None:
+            self._tell(ev.ChunkFailed(chunk, self.worker, failure, self._now))
+            return
+        self._keep(chunk, held)
+        if reports:
+            stored = StoredChunk(chunk, held.scope, held.processor, "int", 8)
+            self._tell(ev.ChunkStored(stored, self.worker, self._now))
+        else:
+            self._tell(ev.ChunksArrived(self.worker, (chunk,)))
+        self._is_here(chunk)
+        self._flush_pushes()
+
+    def send(self, chunk: int, to: WorkerId) -> None:
+        """Sends a chunk to another process, as soon as it is here."""
+        if not self.alive:
+            return
+        if chunk not in self.store:
+            self._wanted.setdefault(chunk, []).append(to)
+            return
+        self._add_push(chunk, to)
+        self._flush_pushes()
+
+    def drop(self, chunks: Iterable[int]) -> None:
+        """Forgets chunks."""
+        if self.alive:
+            for chunk in chunks:
+                self.store.pop(chunk, None)
+
+    def retract(self, tasks: Iterable[int]) -> None:
+        """Forgets tasks that have not begun."""
+        if self.alive:
+            self._take_out(tasks)
+
+    def give_back(self, tasks: Iterable[int]) -> None:
+        """Hands tasks back that have not begun."""
+        if not self.alive:
+            return
+        for task in self._take_out(tasks):
+            self._tell(ev.RunHandedBack(task, self.worker, None, None, self._now))
+
+    def _take_out(self, tasks: Iterable[int]) -> list[int]:
+        taken = []
+        for task in tasks:
+            pending = self._ordered.pop(task, None)
+            if pending is not None:
+                self._stop_waiting(pending)
+                taken.append(task)
+        return taken
+
+    def _stop_waiting(self, pending: _Pending) -> None:
+        for chunk in pending.spawn.inputs:
+            waiting = self._waiting.get(chunk)
+            if waiting is not None and pending in waiting:
+                waiting.remove(pending)
+                if not waiting:
+                    del self._waiting[chunk]
+
+    # -- chunks ---------------------------------------------------------------------
+
+    def take(self, parcels: list[Parcel]) -> None:
+        """Takes what another process sends."""
+        if not self.alive:
+            return
+        arrived = []
+        for chunk, held, scope in parcels:
+            if held is None:
+                self._hand_back_waiting(chunk, scope)
+                continue
+            self._keep(chunk, held)
+            arrived.append(chunk)
+        if arrived:
+            self._reports.append(ev.ChunksArrived(self.worker, tuple(arrived)))
+            self._flush_soon()
+        for chunk in arrived:
+            self._is_here(chunk)
+        self._flush_pushes()
+
+    def _keep(self, chunk: int, held: Held) -> None:
+        self.store[chunk] = held
+        self._world.came_in(self, chunk, held)
+
+    def _is_here(self, chunk: int) -> None:
+        for pending in self._waiting.pop(chunk, ()):
+            pending.missing -= 1
+            if not pending.missing:
+                self._submit(pending)
+        for worker in self._wanted.pop(chunk, ()):
+            self._add_push(chunk, worker)
+
+    def _hand_back_waiting(self, chunk: int, scope: Scope) -> None:
+        for pending in self._waiting.pop(chunk, []):
+            if self._ordered.pop(pending.spawn.task, None) is not None:
+                self._stop_waiting(pending)
+                task = pending.spawn.task
+                self._tell(ev.RunHandedBack(task, self.worker, chunk, scope, self._now))
+
+    def _add_push(self, chunk: int, to: WorkerId) -> None:
+        held = self.store.get(chunk)
+        if held is None or self._topology is None:
+            return
+        if held.stuck:
+            # That it does not pickle shows when it is to leave, and not before.
+            scope = constrain(held.scope, ProcessScope(self.worker))
+            held = self.store[chunk] = held._replace(scope=scope)
+        admitted = self._topology.admits(held.scope, to)
+        parcel = Parcel(chunk, held if admitted else None, held.scope)
+        self._pushes.setdefault(to, []).append(parcel)
+
+    def _flush_pushes(self) -> None:
+        pushes, self._pushes = self._pushes, {}
+        for worker, parcels in pushes.items():
+            self._world.push(self, worker, parcels)
+
+    # -- running --------------------------------------------------------------------
+
+    def _submit(self, pending: _Pending) -> None:
+        self._lanes[pending.processor].append(pending)
+        self._pump(pending.processor)
+
+    def _pump(self, processor: Processor) -> None:
+        """Begins the next task of a processor that is free."""
+        if not self.alive or processor in self._running or self._is_stalled(processor):
+            return
+        lane = self._lanes[processor]
+        while lane:
+            pending = lane.popleft()
+            # Ordered anew after it was taken out, it stands here twice.
+            if self._ordered.get(pending.spawn.task) is not pending:
+                continue
+            del self._ordered[pending.spawn.task]
+            if self._begin(pending):
+                return
+
+    def _is_stalled(self, processor: Processor) -> bool:
+        if self._timeline.now >= self.stalled_until:
+            return False
+        self._timeline.at(self.stalled_until, self._pump, processor)
+        return True
+
+    def _begin(self, pending: _Pending) -> bool:
+        """Begins a task, unless an input turns out to be not valid here."""
+        spawn, processor = pending.spawn, pending.processor
+        if self._topology is None:
+            return False  # it was cut off before it was told where it is
+        values = []
+        for chunk in spawn.inputs:
+            held = self.store.get(chunk)
+            if held is None:
+                self._world.wrong("I5", f"chunk {chunk} was dropped under task {spawn.task}")
+                return False
+            values.append(held.value)
+            if not self._topology.contains(held.scope, processor):
+                back = ev.RunHandedBack(spawn.task, self.worker, chunk, held.scope, self._now)
+                self._tell(back)
+                return False
+        started = self._now
+        self._running[processor] = (pending, started, values)
+        run = self._world.began(self, spawn.task, processor)
+        seconds = spawn.seconds * self._traits.speed
+        if self.worker != CLIENT and (spawn.kills < 0 or run <= spawn.kills):
+            self._timeline.after(seconds * self._random.random(), self._die_of, spawn.task)
+        else:
+            self._timeline.after(seconds, self._finish, processor, run)
+        if seconds > _TELL_AFTER:
+            self._timeline.after(_TELL_AFTER, self._tell_started, pending, started)
+        return True
+
+    def _die_of(self, task: int) -> None:
+        if self.alive:
+            self._world.killed(self, task)
+
+    def _tell_started(self, pending: _Pending, started: float) -> None:
+        if self.alive and self._running.get(pending.processor, (None,))[0] is pending:
+            self._reports.append(ev.RunStarted(pending.spawn.task, self.worker, started))
+            self._flush_soon()
+
+    def _finish(self, processor: Processor, run: int) -> None:
+        if not self.alive:
+            return
+        if self._timeline.now < self.stalled_until:
+            self._timeline.at(self.stalled_until, self._finish, processor, run)
+            return
+        pending, started, values = self._running.pop(processor)
+        spawn = pending.spawn
+        if spawn.fails < 0 or run <= spawn.fails:
+            error = TaskError(f"task {spawn.task} raised")
+            self._end_run(ev.RunFailed(spawn.task, self.worker, error, started, self._now))
+        else:
+            self._end_run(self._make(spawn, processor, values, started))
+        self._pump(processor)
+
+    def _make(
+        self, spawn: Spawn, processor: Processor, inputs: list[int], started: float
+    ) -> ev.Event:
+        scope = self._scope_of_results(spawn, processor)
+        results = []
+        for output in range(spawn.outputs):
+            chunk = spawn.task + 1 + output
+            value = value_of(spawn.task, output, inputs)
+            self._keep(chunk, Held(value, scope, processor, spawn.turns == "unpicklable"))
+            results.append(StoredChunk(chunk, scope, processor, "int", 8))
+        for result in results:
+            self._is_here(result.id)
+        return ev.RunFinished(spawn.task, self.worker, tuple(results), started, self._now)
+
+    def _scope_of_results(self, spawn: Spawn, processor: Processor) -> Scope:
+        if spawn.turns == "processor":
+            return ExactScope(processor)
+        if spawn.turns == "process":
+            return ProcessScope(self.worker)
+        if spawn.turns == "node":
+            return NodeScope(self.process.node)
+        return spawn.result_scope or _UNSCOPED
+
+    # -- reports --------------------------------------------------------------------
+
+    def _tell(self, report: ev.Event) -> None:
+        self._reports.append(report)
+        self._flush()
+
+    def _end_run(self, report: ev.Event) -> None:
+        """Tells the end of a run: at once if nothing follows, else with those that do."""
+        self._reports.append(report)
+        now = self._timeline.now
+        if not any(self._lanes.values()) or now - self._flushed > _GATHER:
+            self._flushed = now
+            self._flush_pushes()
+            self._flush()
+        else:
+            self._flush_soon()
+
+    def _flush_soon(self) -> None:
+        if not self._will_flush:
+            self._will_flush = True
+            self._timeline.after(_FLUSH * self._random.random(), self._flush_late)
+
+    def _flush_late(self) -> None:
+        self._will_flush = False
+        if self.alive:
+            self._flush_pushes()
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._reports:
+            reports, self._reports = self._reports, []
+            self._world.report(self, reports)
+
+    def _watch_patience(self) -> None:
+        if not self._will_ask:
+            self._will_ask = True
+            self._timeline.after(self._world.patience, self._ask_again)
+
+    def _ask_again(self) -> None:
+        """Asks for inputs that did not come: what was sent may have been lost."""
+        self._will_ask = False
+        if not self.alive or not self._waiting:
+            return
+        late = tuple(
+            chunk
+            for chunk, waiting in self._waiting.items()
+            if self._timeline.now - waiting[0].since >= self._world.patience
+        )
+        if late:
+            self._tell(ev.ChunksMissed(self.worker, late, self._now))
+        self._watch_patience()
+
+    @property
+    def busy(self) -> bool:
+        """Tells whether it has tasks to run, or that wait for their inputs."""
+        return self.alive and bool(self._ordered or self._running)

@@ -1,0 +1,216 @@
+"""Draws plans: a seed arms some faults, and says how much of what is to happen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+from typing import TYPE_CHECKING
+
+from scopekit.scopes import (
+    CLIENT,
+    AnyScope,
+    DefaultScope,
+    ExactScope,
+    LabelScope,
+    NodeScope,
+    ProcessorTypeScope,
+    ProcessScope,
+    ThreadProc,
+)
+from scopekit.testing import acts
+
+if TYPE_CHECKING:
+    from scopekit.scopes import Scope
+    from scopekit.testing.acts import Act, Plan, Turn, Worker
+
+__all__ = ("Size", "draw_plan")
+
+_NODES = ("a", "b", "c")
+_FUNCTIONS = {"f": 0.002, "g": 0.02, "h": 0.2, "i": 1.0}
+_TURNS: tuple[Turn, ...] = ("processor", "process", "node", "unpicklable", "unpicklable")
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How large worlds are.
+
+    Attributes:
+        tasks: the fewest and the most tasks.
+        workers: the fewest and the most engines at the start.
+    """
+
+    tasks: tuple[int, int] = (5, 40)
+    workers: tuple[int, int] = (1, 6)
+
+
+class _Drawing:
+    """Draws one plan.
+
+    Args:
+        seed: decides everything.
+        size: how large it may be.
+    """
+
+    def __init__(self, seed: int, size: Size) -> None:
+        self.random = Random(seed)
+        random = self.random
+        self.count = random.randint(*size.tasks)
+        self.span = random.choice((0.0, 0.1, 1.0, 3.0))
+        self.workers = [self._worker() for _ in range(random.randint(*size.workers))]
+        self.faulty = random.random() < 0.85
+        self.chunks: list[int] = []
+        self.acts: list[Act] = []
+        # A swarm: what is armed in one world is not in another.
+        self.scoped = self._armed(0.6) * 0.6 * random.random()
+        self.depth = random.choice((0.2, 0.5, 0.8, 0.97))
+        self.turning = self._armed(0.5) * 0.5
+        self.once = self._armed(0.4) * 0.6
+        self.failing = self._armed(0.4) * 0.3
+        self.killing = self._fault(0.35) * 0.2
+        self.dropping = self._armed(0.7) * random.random()
+        self.waiting = self._armed(0.3) * 0.6
+        self.cancelling = self._armed(0.3) * 0.3
+
+    def _armed(self, chance: float) -> float:
+        return float(self.random.random() < chance)
+
+    def _fault(self, chance: float) -> float:
+        return float(self.faulty and self.random.random() < chance)
+
+    def _worker(self) -> Worker:
+        random = self.random
+        return acts.Worker(
+            node=random.choice(_NODES),
+            threads=random.choice((1, 1, 1, 2, 3)),
+            labels=("camera",) if random.random() < 0.2 else (),
+            speed=random.choice((1.0, 1.0, 1.0, 3.0, 20.0)),
+            skew=random.choice((0.0, 0.0, 0.0, -5.0, 3600.0)),
+        )
+
+    def _time(self) -> float:
+        return round(self.random.random() * (self.span + 0.5), 4)
+
+    def _any_worker(self) -> int:
+        return self.random.randrange(len(self.workers) + 1)
+
+    def _scope(self, depth: int = 2) -> Scope:
+        random = self.random
+        if depth and random.random() < 0.25:
+            one, other = self._scope(depth - 1), self._scope(depth - 1)
+            return one & other if random.random() < 0.33 else one | other
+        worker = ProcessScope(self._any_worker())
+        exact = ExactScope(ThreadProc(self._any_worker(), random.choice((0, 0, 1))))
+        node = NodeScope(random.choice(_NODES))
+        rare = random.choice((~NodeScope("a"), ProcessScope(CLIENT), ~ProcessScope(0)))
+        wide = random.choice((DefaultScope(), ProcessorTypeScope(ThreadProc), AnyScope()))
+        camera = LabelScope("camera")
+        return random.choice((worker, worker, worker, node, node, exact, camera, wide, rare))
+
+    # -- what users do --------------------------------------------------------------------
+
+    def spawn(self, number: int) -> None:
+        """Draws one task, with what the user does about it later."""
+        random = self.random
+        task = 10 * (number + 1)
+        at = round(self.span * number / max(1, self.count), 4)
+        if random.random() < 0.12:
+            self._put(at, task)
+            return
+        function = random.choice("ffggghi")
+        outputs = 2 if random.random() < 0.1 else 1
+        turns: Turn = random.choice(_TURNS) if random.random() < self.turning else ""
+        declares = random.random() < 0.15 * bool(self.scoped)
+        self.acts.append(
+            acts.Spawn(
+                at,
+                task,
+                inputs=self._inputs(),
+                scope=self._scope() if random.random() < self.scoped else DefaultScope(),
+                result_scope=self._scope() if declares else None,
+                turns=turns,
+                outputs=outputs,
+                seconds=round(_FUNCTIONS[function] * (0.2 + 1.6 * random.random()), 4),
+                function=function,
+                wait_for=random.choice((0.3, 2.0, 20.0)) if random.random() < self.waiting else 0.0,
+                idempotent=random.random() >= self.once,
+                retries=random.choice((0, 0, 1, 2)),
+                fails=random.choice((1, 1, 2, -1)) if random.random() < self.failing else 0,
+                kills=random.choice((1, 2, -1)) if random.random() < self.killing else 0,
+            )
+        )
+        for output in range(outputs):
+            self._chunk(at, task + 1 + output)
+        if random.random() < self.cancelling:
+            self.acts.append(acts.Cancel(round(at + random.random() * 0.3, 4), task))
+
+    def _inputs(self) -> tuple[int, ...]:
+        random = self.random
+        if not self.chunks or random.random() > self.depth:
+            return ()
+        if random.random() < 0.5:
+            return (self.chunks[-1],)
+        recent = self.chunks[-8:]
+        return tuple(random.sample(recent, min(len(recent), random.choice((1, 2, 2, 3)))))
+
+    def _put(self, at: float, number: int) -> None:
+        random = self.random
+        scope = self._scope() if random.random() < self.scoped else AnyScope()
+        self.acts.append(acts.Put(at, number, scope, unreadable=random.random() < 0.1))
+        self._chunk(at, number)
+
+    def _chunk(self, at: float, chunk: int) -> None:
+        random = self.random
+        self.chunks.append(chunk)
+        if random.random() < 0.1:
+            self.acts.append(acts.Keep(round(at + random.random(), 4), chunk))
+        if random.random() < self.dropping:
+            self.acts.append(acts.Drop(round(at + random.choice((0.0, 0.05, 1.0)), 4), chunk))
+
+    # -- what fate does -------------------------------------------------------------------
+
+    def faults(self) -> None:
+        """Draws what befalls engines and connections."""
+        random = self.random
+        for number in range(random.randint(0, 3) if self.faulty else 0):
+            joining = len(self.workers) + number
+            self.acts.append(acts.Join(self._time(), joining, self._worker()))
+        for _ in range(random.randint(1, 3) if self._fault(0.6) else 0):
+            noticed = random.choice((0.001, 0.05, 0.3, 1.0))
+            self.acts.append(acts.Crash(self._time(), self._any_worker(), noticed))
+        for _ in range(random.randint(1, 2) if self._fault(0.2) else 0):
+            self.acts.append(acts.Leave(self._time(), self._any_worker()))
+        for _ in range(int(self._fault(0.2))):
+            back = random.choice((0.1, 0.5, 3.0))
+            cut = acts.CutOff(self._time(), self._any_worker(), random.choice((0.05, 0.3)), back)
+            self.acts.append(cut)
+        for _ in range(random.randint(1, 10) if self._fault(0.3) else 0):
+            ends = self._any_worker(), self._any_worker()
+            self.acts.append(acts.Reset(self._time(), *ends))
+        for _ in range(random.randint(1, 3) if self._fault(0.25) else 0):
+            stall = acts.Stall(self._time(), self._any_worker(), random.choice((0.1, 1.0, 5.0)))
+            self.acts.append(stall)
+        for _ in range(random.randint(1, 2) if self._fault(0.15) else 0):
+            jump = random.choice((-20.0, -1.0, 1.0, 3600.0))
+            self.acts.append(acts.JumpClock(self._time(), jump))
+        for _ in range(random.randint(1, 4) if self._armed(0.3) else 0):
+            self.acts.append(acts.Look(self._time()))
+
+
+def draw_plan(seed: int, size: Size | None = None) -> Plan:
+    """Draws the plan of a world.
+
+    Args:
+        seed: decides everything.
+        size: how large it may be; small if None.
+
+    Example:
+        >>> draw_plan(3) == draw_plan(3)
+        True
+    """
+    drawing = _Drawing(seed, size or Size())
+    for number in range(drawing.count):
+        drawing.spawn(number)
+    drawing.faults()
+    in_time = sorted(drawing.acts, key=lambda act: act.at)
+    latency = drawing.random.choice((0.0002, 0.001, 0.001, 0.02))
+    return acts.Plan(seed, tuple(drawing.workers), tuple(in_time), latency)

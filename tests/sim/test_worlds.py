@@ -1,0 +1,67 @@
+"""The scheduler in simulated worlds, with every fault there is."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from scopekit.testing import Size, World, draw_plan, run_seeds
+
+KEPT = Path(__file__).with_name("seeds.txt")
+BASE = 1_000_000
+COUNT = 1500
+
+
+def kept_seeds():
+    lines = KEPT.read_text(encoding="utf-8").splitlines()
+    return [int(words[0]) for line in lines if (words := line.partition("#")[0].split())]
+
+
+def told(tally):
+    return "\n".join(failure.text() for failure in tally.failures[:3])
+
+
+def test_what_was_wrong_once_is_right():
+    tally = run_seeds(kept_seeds())
+
+    assert not tally.failures, told(tally)
+
+
+def test_nothing_goes_wrong_in_any_world(capsys):
+    began = time.perf_counter()
+    tally = run_seeds(range(BASE, BASE + COUNT))
+    took = time.perf_counter() - began
+
+    with capsys.disabled():
+        print(f"\nseeds from {BASE}, {60 * COUNT / took:.0f} a minute\n{tally.text()}")
+    assert not tally.failures, told(tally)
+
+
+def test_every_fault_happens_many_times():
+    happened = run_seeds(range(BASE, BASE + 600)).happened
+
+    for what in ("crashed", "killed", "cut off", "reset", "stalled", "left", "joined"):
+        assert happened.get(what, 0) > 10, what
+    for event in ("ChunksMissed", "RunHandedBack", "ChunkPinned", "ChunkFailed", "TimePassed"):
+        assert happened.get(event, 0) > 4, event
+
+
+@pytest.mark.slow
+def test_nothing_goes_wrong_in_larger_worlds():
+    tally = run_seeds(range(BASE, BASE + 1000), size=Size((50, 200), (3, 12)))
+
+    assert not tally.failures, told(tally)
+
+
+@pytest.mark.slow
+def test_nothing_goes_wrong_in_many_worlds():
+    tally = run_seeds(range(2 * BASE, 2 * BASE + 20_000))
+
+    assert not tally.failures, told(tally)
+
+
+def test_the_same_world_goes_the_same_way_again():
+    for seed in range(BASE, BASE + 20):
+        plan = draw_plan(seed)
+
+        assert World(plan, digest=True).run() == World(plan, digest=True).run()
