@@ -74,9 +74,12 @@ class _Home:
 
     def receive(self, orders: Sequence[msg.Order]) -> None:
         self._heard = time.monotonic()
+        # Before they are carried out: the others may have heard of this one already, and
+        # send it chunks.
+        for order in orders:
+            if isinstance(order, msg.TopologyChanged):
+                self.server.allow(self._allowed(order.addresses))
         self.agent.receive(orders)
-        if any(isinstance(order, msg.TopologyChanged) for order in orders):
-            self.server.allow(self._allowed(self.agent.addresses))
 
     def _allowed(self, addresses: Mapping[WorkerId, msg.PeerAddress]) -> dict[bytes, WorkerId]:
         peers: dict[bytes, WorkerId] = {

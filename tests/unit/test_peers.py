@@ -248,6 +248,104 @@ def test_what_is_pushed_arrives_with_its_sender_in_order(server, client, store, 
     assert last[0].id == 3
 
 
+def test_many_pushes_arrive_in_order(server, client, pushed):
+    for number in range(1, 501):
+        client.push(server.address, [(number, AnyScope())])
+    until(lambda: len(pushed) == 500)
+
+    assert [chunk for _, items in pushed for chunk, _ in items] == list(range(1, 501))
+
+
+def test_what_threads_push_at_once_arrives_whole(server, client, store, pushed):
+    def push(number):
+        for _ in range(50):
+            client.push(server.address, [store.give(1, 1), (number, AnyScope())])
+
+    threads = [threading.Thread(target=push, args=(number,)) for number in (7, 8, 9)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(LIMIT)
+    until(lambda: len(pushed) == 150)
+
+    assert sorted(refusal[0] for _, (_, refusal) in pushed) == [7] * 50 + [8] * 50 + [9] * 50
+
+
+def test_a_push_whose_taking_fails_is_counted_and_the_next_is_taken(server, client, pushed):
+    def fail(sender, items):
+        server._take = lambda sender, items: pushed.append((sender, items))
+        raise ValueError
+
+    server._take = fail
+    for number in (7, 8):
+        client.push(server.address, [(number, AnyScope())])
+    until(lambda: pushed)
+
+    assert (server.refused, pushed) == (1, [(1, [(8, AnyScope())])])
+
+
+def test_who_was_refused_at_first_gets_through_once_it_is_let_in(server, store, pushed):
+    early = Asked()
+    early.push(server.address, [(7, AnyScope())])
+    until(lambda: early._pushers[server.address.endpoint].is_broken())
+    server.allow({early.keys[0]: 1})
+    early.push(server.address, [(8, AnyScope())])
+    until(lambda: pushed)
+    early.close()
+
+    assert pushed == [(1, [(8, AnyScope())])]
+
+
+def test_pushes_to_who_refuses_wait_for_nobody_and_end_with_the_client(server, pushed):
+    stranger = Asked()
+    stranger.push(server.address, [(7, AnyScope())])
+    until(lambda: stranger._pushers[server.address.endpoint].is_broken())
+    pushing = threading.Thread(
+        target=lambda: [stranger.push(server.address, [(8, AnyScope())]) for _ in range(100)]
+    )
+    pushing.start()
+    pushing.join(LIMIT)
+    assert not pushing.is_alive()
+    stranger.close()
+    stranger.push(server.address, [(9, AnyScope())])
+
+    assert pushed == []
+
+
+@pytest.mark.parametrize("how", ["ask", "push"])
+def test_who_hangs_up_is_dialled_again_only_when_there_is_something_to_say(client, how):
+    """What ZeroMQ tells of each try would fill up, unread, and stop it for all the others."""
+
+    def say():
+        if how == "push":
+            client.push(address, [(7, AnyScope())])
+        else:
+            with pytest.raises(ConnectionError):
+                client.ask(address, [1], LIMIT)
+
+    with socket.create_server(("127.0.0.1", 0)) as rude:
+        address = PeerAddress(f"tcp://127.0.0.1:{rude.getsockname()[1]}", key_pair()[0])
+        for _ in range(2):
+            saying = threading.Thread(target=say)
+            saying.start()
+            rude.settimeout(LIMIT)
+            rude.accept()[0].close()
+            saying.join(LIMIT)
+            rude.settimeout(0.5)
+            with pytest.raises(TimeoutError):
+                rude.accept()
+
+
+def test_who_hung_up_while_nothing_was_asked_is_asked_again(server, client, store):
+    client.ask(server.address, [1], LIMIT)
+    server.allow({})
+    with pytest.raises((TimeoutError, ConnectionError)):
+        client.ask(server.address, [1], 0.2)
+    server.allow({client.keys[0]: 1})
+
+    assert values(client.ask(server.address, [1], LIMIT)) == [[1, 2, 3]]
+
+
 def test_what_a_stranger_pushes_is_not_taken(server, client, store, pushed):
     stranger = Asked()
     stranger.push(server.address, [store.give(1, 1)])
