@@ -287,7 +287,7 @@ def test_a_push_whose_taking_fails_is_counted_and_the_next_is_taken(server, clie
 def test_who_was_refused_at_first_gets_through_once_it_is_let_in(server, store, pushed):
     early = Asked()
     early.push(server.address, [(7, AnyScope())])
-    until(lambda: early._pushers[server.address.endpoint].is_broken())
+    until(early._pushers[server.address.endpoint].is_broken)
     server.allow({early.keys[0]: 1})
     early.push(server.address, [(8, AnyScope())])
     until(lambda: pushed)
@@ -299,7 +299,7 @@ def test_who_was_refused_at_first_gets_through_once_it_is_let_in(server, store, 
 def test_pushes_to_who_refuses_wait_for_nobody_and_end_with_the_client(server, pushed):
     stranger = Asked()
     stranger.push(server.address, [(7, AnyScope())])
-    until(lambda: stranger._pushers[server.address.endpoint].is_broken())
+    until(stranger._pushers[server.address.endpoint].is_broken)
     pushing = threading.Thread(
         target=lambda: [stranger.push(server.address, [(8, AnyScope())]) for _ in range(100)]
     )
@@ -336,7 +336,7 @@ def test_who_hangs_up_is_dialled_again_only_when_there_is_something_to_say(clien
                 rude.accept()
 
 
-def test_who_hung_up_while_nothing_was_asked_is_asked_again(server, client, store):
+def test_who_was_struck_off_and_let_in_again_is_answered_again(server, client, store):
     client.ask(server.address, [1], LIMIT)
     server.allow({})
     with pytest.raises((TimeoutError, ConnectionError)):
