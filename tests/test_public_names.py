@@ -1,4 +1,5 @@
 import ast
+import functools
 import importlib
 import inspect
 from pathlib import Path
@@ -35,6 +36,18 @@ def imported(tree):
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and str(node.module).startswith("scopekit"):
             yield from (alias.asname or alias.name for alias in node.names)
+
+
+@functools.cache
+def imports():
+    """All that is imported from a module by name: from where, what, and by which module."""
+    return [
+        (node.module, alias.name, source)
+        for source, path in PATHS.items()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    ]
 
 
 def public(names):
@@ -97,12 +110,7 @@ def test_all_of_a_module_is_a_tuple_of_names_that_are_there(module):
 def test_what_others_import_from_a_module_is_in_its_all(module):
     """A name is public in a module if another module imports it from there."""
     names = set(importlib.import_module(module).__all__)
-    taken = {}
-    for source, path in PATHS.items():
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.module == module and source != module:
-                for alias in node.names:
-                    taken.setdefault(alias.name, source)
+    taken = {name: source for where, name, source in imports() if where == module != source}
     missing = {
         name: source
         for name, source in taken.items()
