@@ -30,6 +30,7 @@ __all__ = (
 )
 
 WorkerId = int | str
+_SUSPECTED = 2
 _NOBODY: Mapping[WorkerId, WorkerId] = {}
 TaskState = Literal[
     "waiting", "unmatched", "queued", "running", "done", "failed", "blocked", "cancelled"
@@ -180,6 +181,15 @@ class TaskRecord:
         self.finished: float | None = None
         self.failure: Any = None
         self.origin: int | None = None
+
+    @property
+    def suspected(self) -> bool:
+        """Tells whether it may have killed its processes, and is to run alone.
+
+        Once is no reason: a process that dies has a thousand tasks, of which one may be at
+        fault, if any is.
+        """
+        return self.deaths >= _SUSPECTED
 
 
 class ChunkRecord:

@@ -323,6 +323,10 @@ class Loads:
         """Tells whether a process has nothing to do at all."""
         return not any(load.tasks for load in self.of_worker.get(worker, ()))
 
+    def may_keep(self) -> bool:
+        """Tells whether another process may be kept: half of them go on with the rest."""
+        return len(self._alone) < max(1, len(self.of_worker) // 2)
+
     def keep(self, mask: int, task: int) -> WorkerId | None:
         """Keeps a process for one task: it is given no other.
 
@@ -331,8 +335,10 @@ class Loads:
             task: the task.
 
         Returns:
-            The process with the least to do, None if all are kept for others.
+            The process with the least to do, None if enough are kept for others.
         """
+        if not self.may_keep():
+            return None
         among = [
             worker
             for worker, loads in self.of_worker.items()

@@ -27,9 +27,10 @@ held it leaves it is *lost*, and made again if all can run again that it was mad
 that end the calls of finished tasks are kept for as long as a wanted chunk depends on
 them.
 
-When a worker dies, what it may have begun is suspected. Suspects run again one at a
-time, alone in a process, so that the next death has one author; three deaths are
-enough. Nothing is sent again that must not run twice and may have begun.
+When a worker dies, what it may have begun runs again elsewhere. What was in two that
+died is suspected: suspects run one at a time, alone in a process, so that the next death
+has one author; three deaths are enough. Nothing is sent again that must not run twice
+and may have begun.
 """
 
 from __future__ import annotations
@@ -344,11 +345,11 @@ class Scheduler(Records):
             return
         if self._unmatched:
             self._unmatched.pop(spec.id, None)
-        if record.missing and (record.deaths or not spec.idempotent):
+        if record.missing and (record.suspected or not spec.idempotent):
             # Ahead of its inputs, nobody here could tell whether it has begun.
             self._turn(record, "waiting")
             return
-        if record.deaths:
+        if record.suspected:
             self._place_alone(record)
             return
         choice = self._choose(record, forced=forced)
@@ -391,7 +392,9 @@ class Scheduler(Records):
                 loads.reopen(worker)
                 self._to_use.extend(load.processor for load in loads.of_worker[worker])
         kept = {task: worker for worker, task in loads.kept().items()}
-        for task in list(self._suspects):
+        for task in list(self._suspects if loads.may_keep() else kept):
+            if task not in self._suspects or not (task in kept or loads.may_keep()):
+                continue
             record = self.tasks[task]
             if self._is_judged_anew(record):
                 del self._suspects[task]
@@ -643,7 +646,7 @@ class Scheduler(Records):
             if len(wanted) >= most:
                 break
             record = self.tasks[task]
-            movable = record.state == "queued" and not record.asked_back and not record.deaths
+            movable = record.state == "queued" and not record.asked_back and not record.suspected
             if movable and self._mask(self.operands(record)) & idle.bit:
                 record.asked_back = True
                 wanted.append(task)
@@ -1045,6 +1048,7 @@ class Scheduler(Records):
             for load in self.loads.of_worker.get(event.worker, ())
             for task in load.tasks
         }
+        began = {task for task in interrupted if self._may_have_begun(task, interrupted)}
         self.topology = self.topology.without(event.worker)
         self._rebuild_loads()
         lost = {chunk.id: chunk for chunk in self.table.forget_worker(event.worker)}
@@ -1059,7 +1063,7 @@ class Scheduler(Records):
             if record.spec.id not in interrupted and record.state != "running":
                 self._miss_again(record, event.at)
         for record in interrupted.values():
-            self._rerun(record, event)
+            self._rerun(record, event, begun=record.spec.id in began)
         for chunk in lost.values():
             if chunk.state == "lost" and chunk.handles > 0:
                 self._make_again([chunk], event.at)
@@ -1152,12 +1156,22 @@ class Scheduler(Records):
                 if chunk.maker is not None:
                     self._unplanned[chunk.maker] = None
 
-    def _rerun(self, record: TaskRecord, event: ev.WorkerLeft) -> None:
+    def _may_have_begun(self, task: int, interrupted: Mapping[int, TaskRecord]) -> bool:
+        """Tells whether a task of a dead worker may have begun there.
+
+        An engine tells only of long runs that they began: whatever had its inputs may have,
+        and whatever lacks only what was to be made there, too, of which no word came.
+        """
+        record = self.tasks[task]
+        if record.may_have_begun or record.state == "running":
+            return True
+        needed = (self.table.records[need.chunk] for need in record.spec.inputs)
+        return all(chunk.state != "pending" or chunk.maker in interrupted for chunk in needed)
+
+    def _rerun(self, record: TaskRecord, event: ev.WorkerLeft, *, begun: bool) -> None:
         if record.state in FINAL_STATES:
             return
         spec = record.spec
-        # An engine tells only of long runs that they began: whatever had its inputs may have.
-        begun = record.may_have_begun or record.state == "running"
         if begun and not event.planned:
             record.deaths += 1
         self._turn(record, "waiting")

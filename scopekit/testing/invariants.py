@@ -135,7 +135,7 @@ class Invariants:
         record = self._scheduler.tasks.get(task)
         if record is None or record.processor != processor:
             return  # it came and went within the event
-        if record.missing and (record.deaths or not record.spec.idempotent):
+        if record.missing and (record.suspected or not record.spec.idempotent):
             raise Violation("I3", f"task {task} is sent ahead, and nobody can tell if it begins")
         topology = self._scheduler.topology
         for origin, scope in self._scheduler.operands(record):
@@ -251,7 +251,7 @@ class Invariants:
         if (number in scheduler._unmatched) != (state == "unmatched"):
             raise Violation("I9", f"task {number} is {state}: not as the unmatched are kept")
         aside = number in scheduler._suspects
-        held_back = record.missing and (record.deaths or not record.spec.idempotent)
+        held_back = record.missing and (record.suspected or not record.spec.idempotent)
         if not (placed or record.line or aside or state == "unmatched" or unplanned or held_back):
             raise Violation("I9", f"task {number} is {state} and nowhere")
         if placed + bool(record.line) + aside + (state == "unmatched") > 1:
@@ -263,7 +263,7 @@ class Invariants:
             raise Violation("I7", f"task {number} is on {record.processor}, which is gone")
         if number not in load.tasks:
             raise Violation("I6", f"task {number} is not counted where it is")
-        if record.deaths:
+        if record.suspected:
             others = self._scheduler.loads.of_worker[load.processor.worker]
             if sum(len(other.tasks) for other in others) > 1:
                 raise Violation("blame", f"task {number} is suspected, and not alone")
@@ -358,7 +358,7 @@ class Invariants:
         scheduler = self._scheduler
         kept = scheduler.loads.kept()
         allowed = scheduler.tasks[task].allowed
-        return any(
+        return scheduler.loads.may_keep() and any(
             worker not in kept and any(load.bit & allowed for load in loads)
             for worker, loads in scheduler.loads.of_worker.items()
         )

@@ -303,8 +303,13 @@ def test_the_process_with_the_least_to_do_is_kept(loads):
     give(loads, 0, 1)
 
     assert loads.keep(EVERYTHING, 7) == 1
-    assert loads.keep(EVERYTHING, 8) == 0
-    assert loads.keep(EVERYTHING, 9) is None
+
+
+def test_half_of_the_processes_go_on_with_the_rest(loads):
+    loads.keep(EVERYTHING, 7)
+
+    assert not loads.may_keep()
+    assert loads.keep(EVERYTHING, 8) is None
 
 
 def test_only_a_process_that_the_mask_reaches_is_kept(loads):
@@ -317,7 +322,9 @@ def test_the_user_s_own_process_is_kept_last(durations):
     loads = Loads(topology, durations, BUDGET)
     give(loads, loads.all.index(loads.of_worker[0][0]), 1)
 
-    assert [loads.keep(0b11, 7), loads.keep(0b11, 8)] == [0, CLIENT]
+    assert loads.keep(0b11, 7) == 0
+    loads.reopen(0)
+    assert loads.keep(0b01, 8) == CLIENT
 
 
 def test_a_process_that_is_to_leave_takes_nothing_more(loads):

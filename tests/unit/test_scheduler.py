@@ -669,28 +669,51 @@ def test_what_is_stopped_on_purpose_is_not_suspected(watched):
     assert watched.scheduler.tasks[1].deaths == 0
 
 
-def test_what_may_have_killed_its_process_runs_alone(watched):
-    watched.spawn(1)
-    watched.leave(0)
-    kept = watched.worker_of(1)
-    commands = [command for number in range(3, 23, 2) for command in watched.spawn(number)]
+def test_what_was_in_two_processes_that_died_runs_alone(watched):
+    watched.spawn(1, function="learnt", scope=ProcessScope(3))
+    watched.finish(1, took=1e-4)
+    watched.spawn(3, function="learnt")
+    watched.leave(watched.worker_of(3))
+    watched.leave(watched.worker_of(3))
+    kept = watched.worker_of(3)
+    commands = [c for n in range(5, 25, 2) for c in watched.spawn(n, function="learnt")]
 
     assert kept not in sent(commands).values()
-    watched.finish(1)
+    watched.finish(3)
     assert sent(watched.spawn(101, scope=ProcessScope(kept))) == {101: kept}
 
 
 def test_suspects_run_one_at_a_time_in_a_process():
-    watched = Watched(cluster({0: "a", 1: "a"}))
-    watched.spawn(1, function="learnt", scope=ProcessScope(0))
+    watched = Watched(cluster({0: "a", 1: "a", 2: "a"}))
+    watched.spawn(1, function="learnt", scope=ProcessScope(2))
     watched.finish(1, took=1e-4)
     for number in (3, 5, 7):
-        watched.spawn(number, function="learnt", scope=ProcessScope(0) | ProcessScope(1))
-    here = [n for n in (3, 5, 7) if watched.worker_of(n) == 0]
-    began = starts(watched.leave(0))
+        watched.spawn(number, function="learnt", scope=~ProcessScope(2))
+    for worker in (0, 1):
+        for number in (3, 5, 7):
+            if watched.worker_of(number) != worker:
+                watched.hand_back(number)
+    first = watched.worker_of(3)
+    together = [n for n in (3, 5, 7) if watched.worker_of(n) == first]
+    watched.leave(first)
+    watched.join(8, "a")
+    second = watched.worker_of(3)
+    began = starts(watched.leave(second))
 
-    assert [start.task for start in began if start.task in here] == here[:1]
-    assert [s.task for s in starts(watched.finish(here[0]))] == here[1:2]
+    assert [start.task for start in began if start.task in together] == together[:1]
+    assert [s.task for s in starts(watched.finish(together[0]))][:1] == together[1:2]
+
+
+def test_what_waits_for_a_task_that_was_at_the_same_engine_may_have_begun_with_it(watched):
+    watched.spawn(1, scope=NodeScope("a"))
+    watched.spawn(3, 2, scope=NodeScope("a"))
+    watched.spawn(5, 4, scope=NodeScope("b"))
+    home = watched.worker_of(1)
+    assert watched.worker_of(3) == home
+    watched.leave(home)
+
+    deaths = {n: watched.scheduler.tasks[n].deaths for n in (1, 3, 5)}
+    assert deaths == {1: 1, 3: 1, 5: 0}
 
 
 # -- lost chunks ----------------------------------------------------------------
