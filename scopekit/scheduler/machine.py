@@ -678,12 +678,19 @@ class Scheduler(Records):
                 break
             record = self.tasks[task]
             movable = record.state == "queued" and not record.asked_back and not record.suspected
-            if movable and self._mask(self.operands(record)) & idle.bit:
+            if movable and self._allowed_now(record) & idle.bit:
                 record.asked_back = True
                 wanted.append(task)
         if wanted:
             worker = loaded.processor.worker
             self.out.put(ev.RunsAskedBack(worker, tuple(wanted), self.out.cause))
+
+    def _allowed_now(self, record: TaskRecord) -> int:
+        """Returns the processors that a task may run on by what its inputs turned out to be."""
+        if record.spec.inputs:
+            record.operands = None
+            record.operands = self.operands(record)
+        return self._mask(self.operands(record))
 
     # -- running ----------------------------------------------------------------
 

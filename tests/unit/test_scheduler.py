@@ -1224,3 +1224,11 @@ def test_tasks_held_for_a_function_that_fails_are_not_kept(watched):
 
     assert watched.scheduler.tasks[3].state == "blocked"
     assert watched.scheduler._doubts.release("new") == []
+
+
+def test_users_of_an_input_that_turned_out_to_be_scoped_are_not_asked_back_for_others(watched):
+    watched.spawn(1, function="new", scope=ProcessScope(1))
+    for number in (3, 5, 7, 9):
+        watched.spawn(number, 2, function="unknown")
+
+    assert asked_back(watched.finish(1, scope=ProcessScope(1))) == []
