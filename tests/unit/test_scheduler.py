@@ -410,6 +410,16 @@ def test_an_error_settles_the_task_and_blocks_its_dependants(watched):
     assert {c.failure for c in ends} == {"boom"}
 
 
+@pytest.fixture
+def usual_recursion_limit():
+    """Tasks that run in this process and wait for others may have raised it."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(1000)
+    yield
+    sys.setrecursionlimit(before)
+
+
+@pytest.mark.usefixtures("usual_recursion_limit")
 def test_a_chain_of_thousands_is_blocked_without_recursion(watched):
     count = 5_000
     assert count > sys.getrecursionlimit()
