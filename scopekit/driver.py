@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from scopekit.places import Topology
     from scopekit.scopes import Scope
     from scopekit.wire.codec import KnownFunctions
-    from scopekit.wire.peers import Pushed
+    from scopekit.wire.parcels import Parcel
+    from scopekit.wire.peers import Given, Pushed
 
 __all__ = ("Driver", "Wire", "print_output")
 
@@ -80,9 +81,7 @@ class Wire(Protocol):
     def forget(self, worker: WorkerId) -> None:
         """Drops what was to go to a process that is gone."""
 
-    def ask(
-        self, worker: WorkerId, chunks: Sequence[int], timeout: float | None
-    ) -> list[tuple[StoredChunk, bytes]]:
+    def ask(self, worker: WorkerId, chunks: Sequence[int], timeout: float | None) -> list[Given]:
         """Asks for chunks, as the client."""
 
 
@@ -396,7 +395,7 @@ class Driver:
                 self._later.append(ev.ChunkPinned(head, cast("Scope", body)))
                 self._later.append(ev.ChunksMissed(worker, (head,), time.time()))
             else:
-                put = msg.Put(head.id, cast("bytes", body), head.scope, head.processor, False)
+                put = msg.Put(head.id, cast("Parcel", body), head.scope, head.processor, False)
                 self._order(worker, put)
 
     def _drop(self, command: ev.DropChunks) -> None:

@@ -28,6 +28,7 @@ from scopekit.wire.fingerprint import fingerprint
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from scopekit.wire.frames import Buffer
     from scopekit.wire.messages import PlainArguments
 
 __all__ = (
@@ -335,14 +336,19 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         return super().reducer_override(obj)
 
 
-def dump_value(value: Any) -> bytes:
-    """Pickles a value, functions and classes of the notebook by value."""
+def dump_value(value: Any, stays: Callable[[pickle.PickleBuffer], bool] | None = None) -> bytes:
+    """Pickles a value, functions and classes of the notebook by value.
+
+    Args:
+        value: the value.
+        stays: is asked of each buffer whether it is to lie in the pickle.
+    """
     with io.BytesIO() as file:
-        _Pickler(file, protocol=_PROTOCOL).dump(value)
+        _Pickler(file, protocol=_PROTOCOL, buffer_callback=stays).dump(value)
         return file.getvalue()
 
 
-def load_value(pickled: bytes) -> Any:
+def load_value(pickled: Buffer) -> Any:
     """Reads a value back."""
     return pickle.loads(pickled)
 
