@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import cloudpickle
+import figures
 import pytest
 
 import scopekit as sk
@@ -122,7 +123,10 @@ def a_million(wire):
 def test_a_million_tasks_leave_client_and_engines_as_small_as_a_tenth_of_them(alone):
     most, client, engine = alone(a_million)
 
-    print(f"growth: client {client:.0f} MiB, engines {engine:.0f} MiB")
+    figures.tell(
+        "from 10^5 to 10^6 tasks",
+        f"client {client:+.0f} MiB, an engine {engine:+.0f} MiB, {most} at most sent to one",
+    )
     assert most <= MOST_AT_ONE
     assert client < 100
     assert engine < 30
@@ -148,7 +152,7 @@ def a_hundred_thousand(wire):
 def test_a_hundred_thousand_results_that_are_kept_take_little_each(alone):
     each, engine = alone(a_hundred_thousand)
 
-    print(f"{each:.0f} bytes for each task at the client")
+    figures.tell("a result that is kept", f"{each:.0f} bytes at the client")
     assert each < 3000
     assert engine < 50
 
@@ -174,7 +178,7 @@ def what_waits(wire):
 def test_a_hundred_thousand_tasks_that_wait_take_little_each(alone):
     each = alone(what_waits)
 
-    print(f"{each:.0f} bytes for each task that waits at the client")
+    figures.tell("a task that waits", f"{each:.0f} bytes at the client")
     assert each < 3000
 
 
@@ -197,6 +201,10 @@ def test_fib_of_25_with_a_task_per_call_ends_on_one_engine_of_one_thread(alone):
     """A quarter of a million tasks, four times those of fib(22)."""
     client, engine, client_then, engine_then = alone(fib_of_25)
 
+    figures.tell(
+        "fib(25) in tasks, after fib(22)",
+        f"client {client_then:+.0f} MiB, engine {engine_then:+.0f} MiB",
+    )
     # What is kept of finished tasks has a bound, which fib(22) reaches.
     assert client < 150
     assert client_then < 40

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import cloudpickle
+import figures
 import pytest
 
 import scopekit as sk
@@ -137,7 +138,10 @@ def test_connections_cut_in_a_stream_of_tasks_lose_none_and_double_none(two, hub
     assert [Path(folder, str(n)).read_text() for n in numbers] == ["x"] * len(marks)
     assert two.workers == [0, 1]
     resent = sum(hub.counts(worker).resent for worker in two.workers)
-    print(f"{cutter.broken} connections cut in {len(pure) + len(marks)} tasks, {resent} repeats")
+    figures.tell(
+        "connections cut",
+        f"{cutter.broken} during {len(pure) + len(marks)} tasks, {resent} pieces sent again",
+    )
 
 
 def test_connections_cut_between_engines_lose_no_input(two, until):
@@ -164,7 +168,7 @@ def test_connections_cut_between_engines_lose_no_input(two, until):
     assert values == [200_008] * 20
     assert tails == [bytes(range(8))] * 20
     assert two.workers == [0, 1]
-    print(f"{cutter.broken} connections cut")
+    figures.tell("connections cut between engines", f"{cutter.broken}")
 
 
 # -- processes that stand still -----------------------------------------------------------
