@@ -318,7 +318,8 @@ def _culprit(
 
 
 def _why(error: BaseException) -> str:
-    if isinstance(error, RecursionError):
+    # cloudpickle has words of its own for it, which say nothing of the value.
+    if isinstance(error, RecursionError) or isinstance(error.__cause__, RecursionError):
         return "it holds values within values deeper than a pickle can follow"
     return str(error) or type(error).__name__
 
