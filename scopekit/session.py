@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from scopekit import looking
+from scopekit.arguments import LargeArguments
 from scopekit.driver import Driver
 from scopekit.engine.agent import Agent
 from scopekit.engine.lanes import InlineLane, ThreadLane
@@ -51,8 +52,10 @@ if TYPE_CHECKING:
     from scopekit.explanation import Explanation
     from scopekit.graph import WorkerId
     from scopekit.scopes import Processor, Scope
+    from scopekit.wire.blobs import Blob
     from scopekit.wire.cluster import ClusterLink
     from scopekit.wire.codec import Call
+    from scopekit.wire.frames import Buffer
     from scopekit.wire.peers import Given, PeerClient, Pushed
 
 __all__ = ("Session", "current_session", "innermost_session")
@@ -110,6 +113,9 @@ class Session(Spawner):
         self._here: WorkerId = 0 if link is None else CLIENT
         self._lender = None if link is None else open_lender()
         self._roster: Roster | None = None
+        if link is not None:
+            self._large = LargeArguments(self._chunk_of_buffer, self._buffer_of)
+            self._keep_buffer = self._large.chunk_of
         self._agent = self._open_agent()
         names = NodeNames()
         topology = Topology([self._process_here(names)])
@@ -317,6 +323,18 @@ class Session(Spawner):
         else:
             self._hand_over(record, value, home)
         return Chunk(self, chunk_id, {**self.chunk_facts(chunk_id), "state": "released"})
+
+    def _chunk_of_buffer(self, buffer: Buffer) -> Chunk:
+        home = self._processors_here()[0]
+        stored = self._agent.store.put_blob(next(self._ids), buffer, home)
+        record = ChunkRecord(stored.id, stored.scope, processor=home, type=stored.type, handles=1)
+        self._expect(record)
+        self._driver.handle(ev.ChunkStored(stored, self._here, time.time()))
+        return Chunk(self, stored.id, self.chunk_facts(stored.id))
+
+    def _buffer_of(self, chunk: Chunk) -> Buffer:
+        blob: Blob = self._agent.store.value(chunk.id)
+        return blob.data
 
     def _expect(self, record: ChunkRecord) -> None:
         with self._driver.lock:
@@ -674,6 +692,8 @@ class Session(Spawner):
             self._roster.stop_watching()
         self._driver.close()
         self._driver.end_all(_closed)
+        if self._link is not None:
+            self._large.clear()
         if self._roster is not None:
             self._roster.close()
         self._agent.close()

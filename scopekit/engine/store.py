@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,8 +11,10 @@ from scopekit.errors import ChunkLostError, ScopeViolationError
 from scopekit.graph import StoredChunk
 from scopekit.guard import guard
 from scopekit.scopes import AnyScope, ProcessScope, constrain
-from scopekit.wire.codec import type_name, value_nbytes
-from scopekit.wire.parcels import APART, Parcel, pack_value
+from scopekit.wire.blobs import Blob
+from scopekit.wire.codec import APART, type_name, value_nbytes
+from scopekit.wire.lending import borrow
+from scopekit.wire.parcels import Parcel, pack_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from scopekit.graph import WorkerId
     from scopekit.places import Topology
     from scopekit.scopes import Processor, Scope
+    from scopekit.wire.frames import Buffer
     from scopekit.wire.lending import Lender, Loan
 
 __all__ = ("Store",)
@@ -87,6 +91,8 @@ class Store:
         entry = _Entry(value, scope, processor)
         if borrowed is not None:
             entry.loan, entry.borrowed = borrowed, True
+            if type(value) is Blob:
+                value.loan = borrowed
         with self._lock:
             before = self._entries.get(chunk)
             self._entries[chunk] = entry
@@ -94,6 +100,17 @@ class Store:
         if before is not None:
             self._let_go(before)
         return StoredChunk(chunk, scope, processor, type_name(value), value_nbytes(value))
+
+    def put_blob(self, chunk: int, data: Buffer, processor: Processor) -> StoredChunk:
+        """Keeps a copy of a buffer, where other processes of the node can read it."""
+        blob, loan = Blob(data), None
+        if self._lender is not None:
+            with contextlib.suppress(OSError):
+                loan = self._lender.lend(pack_value(blob).parts)
+        blob.data = bytes(data) if loan is None else borrow(loan)[-1]
+        stored = self.put(chunk, blob, _UNSCOPED, processor)
+        self._entries[chunk].loan = blob.loan = loan
+        return stored._replace(type="buffer", nbytes=memoryview(data).nbytes)
 
     def alias(self, chunk: int, existing: int) -> StoredChunk:
         """Keeps a value that is here already under a second id."""
@@ -179,8 +196,7 @@ class Store:
         if self._lender is None:
             return parcel
         with self._lending:
-            # A task may have changed the value in place since.
-            if entry.loan is None or not self._lender.holds(entry.loan, parcel.parts):
+            if entry.loan is None or not self._is_unchanged(entry.value, entry.loan, parcel):
                 try:
                     loan = self._lender.lend(parcel.parts)
                 except OSError:
@@ -192,6 +208,11 @@ class Store:
                 # It was let go of in the meantime.
                 self._lender.end(entry.loan)
             return Parcel((), entry.loan)
+
+    def _is_unchanged(self, value: Any, loan: Loan, parcel: Parcel) -> bool:
+        """Tells whether a value is still what was lent: a task may have changed it in place."""
+        assert self._lender is not None
+        return type(value) is Blob or self._lender.holds(loan, parcel.parts)
 
     def __contains__(self, chunk: int) -> bool:
         return chunk in self._entries

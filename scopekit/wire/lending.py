@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from scopekit.wire.frames import Buffer
 
-__all__ = ("Lender", "Loan", "LoanOverError", "borrow", "can_borrow", "open_lender")
+__all__ = ("Lender", "Loan", "LoanOverError", "borrow", "can_borrow", "open_lender", "same_bytes")
 
 _STAMP = 16
 # Buffers begin where a cache line does, as array libraries like it.
@@ -135,7 +135,7 @@ class Lender:
         """Tells whether what was lent is still what these buffers hold."""
         if loan.sizes != tuple(memoryview(buffer).nbytes for buffer in buffers):
             return False
-        return all(map(_equal, borrow(loan), buffers))
+        return all(map(same_bytes, borrow(loan), buffers))
 
     def end(self, loan: Loan) -> None:
         """Takes note that a loan will be given to nobody any more."""
@@ -260,7 +260,8 @@ def _unlock(descriptor: int) -> None:
     fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
-def _equal(one: Buffer, other: Buffer) -> bool:
+def same_bytes(one: Buffer, other: Buffer) -> bool:
+    """Tells whether two buffers hold the same bytes."""
     # Compared by words: eight times as fast as by bytes.
     one, other = memoryview(one).cast("B"), memoryview(other).cast("B")
     words = one.nbytes // 8 * 8

@@ -5,19 +5,14 @@ from __future__ import annotations
 import pickle
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from scopekit.wire.codec import dump_value
+from scopekit.wire.codec import dump_value, taking_out
 from scopekit.wire.lending import borrow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from scopekit.wire.frames import Buffer
     from scopekit.wire.lending import Loan
 
-__all__ = ("APART", "Parcel", "load_parcel", "pack_value")
-
-APART = 1 << 16
-"""Buffers of so many bytes lie beside the pickle; parcels of so many may be lent."""
+__all__ = ("Parcel", "load_parcel", "pack_value")
 
 
 class Parcel(NamedTuple):
@@ -63,25 +58,9 @@ def pack_value(value: Any) -> Parcel:
     Raises:
         Exception: whatever the value's own way to pickle raises.
     """
-    buffers: list[Buffer] = []
+    buffers: list[memoryview] = []
     pickled = dump_value(value, taking_out(buffers))
     return Parcel((pickled, *buffers))
-
-
-def taking_out(buffers: list[Buffer]) -> Callable[[pickle.PickleBuffer], bool]:
-    """Makes a pickler's callback that puts large buffers into a list."""
-
-    def stays(buffer: pickle.PickleBuffer) -> bool:
-        try:
-            raw = buffer.raw()
-        except BufferError:
-            return True  # it is not in one piece
-        if raw.nbytes < APART:
-            return True
-        buffers.append(raw)
-        return False
-
-    return stays
 
 
 def load_parcel(parcel: Parcel) -> Any:

@@ -134,6 +134,107 @@ def test_large_bytes_texts_and_structures_arrive_whole(plain):
         assert size == len(source.result(30))
 
 
+# -- arguments ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def put(plain, monkeypatch):
+    """Counts the bytes that go to engines as values, and how many are lent."""
+    orders = []
+    send = plain._driver._order
+
+    def order(worker, order):
+        if type(order).__name__ == "Put":
+            orders.append((order.parcel.nbytes, order.parcel.loan is not None))
+        send(worker, order)
+
+    monkeypatch.setattr(plain._driver, "_order", order)
+    return orders
+
+
+def scaled(array, factor):
+    return float(array.sum()) * factor
+
+
+def test_a_large_argument_goes_to_each_engine_once(plain, put):
+    data = make()
+    tasks = [plain.spawn(scaled, data, n) for n in range(40)]
+
+    assert plain.fetch(tasks, timeout=30) == [n * SIZE / 8 for n in range(40)]
+    assert 1 <= len(put) <= 2
+    assert all(is_lent for _, is_lent in put)
+
+
+def test_an_argument_is_what_it_was_when_the_task_was_spawned(plain):
+    data = make()
+    before = plain.spawn(total, data)
+    data[:] = 2.0
+    after = plain.spawn(total, data)
+
+    assert plain.fetch([before, after], timeout=30) == [SIZE / 8, SIZE / 4]
+
+
+def test_what_a_task_does_to_its_argument_no_other_sees(plain):
+    data = make()
+
+    def first_after_change(array):
+        array[0] += 1
+        return float(array[0])
+
+    tasks = [plain.spawn(first_after_change, data) for _ in range(10)]
+    assert plain.fetch(tasks, timeout=30) == [2.0] * 10
+    assert data[0] == 1.0
+
+
+def test_large_buffers_are_found_wherever_they_lie_in_arguments(plain, put):
+    def add(*groups, **named):
+        return sum(float(a.sum()) for g in (*groups, *named.values()) for a in g)
+
+    one, two = make(), make(2.0)
+    task = plain.spawn(add, [one], {}, x=(one, two))
+
+    assert task.result(30) == 4 * SIZE / 8
+    assert {nbytes // SIZE for nbytes, _ in put} == {1}
+
+
+def test_large_arguments_and_results_of_tasks_come_together(plain):
+    def both(data, result):
+        return float(data.sum() + result.sum())
+
+    result = plain.spawn(make, scope=on(0))
+    data = make(2.0)
+    tasks = [plain.spawn(both, data, result, scope=on(n)) for n in (0, 1)]
+    assert plain.fetch(tasks, timeout=30) == [3 * SIZE / 8] * 2
+
+
+def test_large_arguments_are_let_go_of_with_their_tasks(plain, until):
+    data = make()
+    task = plain.spawn(total, data)
+    assert task.result(30) == SIZE / 8
+    (chunk,) = [chunk.id for _, chunk in plain._large._kept.values()]
+    del data, task
+    gc.collect()
+
+    until(lambda: len(plain._lender._lent) == 1, "the client lends no more")
+    until(lambda: chunk not in plain._driver.scheduler.chunks, "its record is gone")
+
+
+def test_a_task_runs_again_with_its_large_argument(until):
+    with sk.start(2) as session:
+        data = make()
+        held = session.spawn(total, data, scope=on(0) | on(1))
+        held.wait(30)
+        holder = held.worker
+        listed = session.spawn(lambda x: [x], held, scope=on(holder))
+        listed.wait(30)
+        del data
+        gc.collect()
+        os.kill(session.topology.process(holder).pid, 9)
+        until(lambda: holder not in session.workers, "the death is noticed")
+
+        assert session.spawn(lambda x: x + 1, held).result(30) == SIZE / 8 + 1
+
+
 # -- between nodes -----------------------------------------------------------------------
 
 
@@ -165,3 +266,10 @@ def test_nothing_is_left_of_what_a_dead_engine_lent(until):
         gc.collect()
         assert maps() == 0
     assert not list(Path("/dev/shm").glob("scopekit*"))
+
+
+def test_large_arguments_reach_other_nodes(session):
+    data = make(2.0)
+    tasks = [session.spawn(total, data, scope=on(worker)) for worker in (0, 1, 2, 3)]
+
+    assert session.fetch(tasks, timeout=60) == [SIZE / 4] * 4
