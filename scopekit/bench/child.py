@@ -71,11 +71,15 @@ def _leave(number: int, _: object) -> None:
 def _measure(order: Order, tell: Callable[..., None]) -> None:
     system = SYSTEMS[order.system](order.workers)
     tell(kind="begun", workload="start")
-    system.load()
-    began = time.perf_counter()
-    system.start()
     try:
+        system.load()
+        began = time.perf_counter()
+        system.start()
         system.results([system.submit(noop)])
+    except Exception as error:  # noqa: BLE001  # whatever it is, it is what the table says
+        tell(kind="failed", workload="start", reason=_reason(error), fatal=True)
+        return
+    try:
         if "start" in order.workloads:
             tell(kind="figure", workload="start", value=time.perf_counter() - began)
             tell(kind="finished", workload="start")
@@ -95,10 +99,14 @@ def _run(system: System, name: str, order: Order, tell: Callable[..., None]) -> 
     try:
         value = PROGRAMS[name](system, workload.quick if order.quick else workload.size)
     except Exception as error:  # noqa: BLE001  # whatever it is, it is what the table says
-        tell(kind="failed", workload=name, reason=f"{type(error).__name__}: {error}")
+        tell(kind="failed", workload=name, reason=_reason(error))
     else:
         tell(kind="figure", workload=name, value=value)
     tell(kind="finished", workload=name)
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 if __name__ == "__main__":

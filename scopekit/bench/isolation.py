@@ -129,6 +129,9 @@ def _environment(folder: Path) -> dict[str, str]:
     }
     # The process runs in another folder than the command does.
     root = str(Path(__file__).parents[2])
+    # As if its virtual environment were active: Parsl looks for its programs there.
+    places = [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]
+    there["PATH"] = os.pathsep.join(places)
     there["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     return there
 
