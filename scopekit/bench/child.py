@@ -14,17 +14,27 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from scopekit.bench.contention import free_cores
+from scopekit.bench.figures import Reading, Setup
+from scopekit.bench.memory import memory
 from scopekit.bench.programs import PROGRAMS, warm_up
+from scopekit.bench.scoped import placement, unions
 from scopekit.bench.systems import SYSTEMS
+from scopekit.bench.taskbench import metg, patterns
 from scopekit.bench.tasks import noop
 from scopekit.bench.workloads import WORKLOADS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from scopekit.bench.systems.base import System
 
 __all__ = ("Order", "main")
+
+_WARM = 1000
+# Those with several figures, and those that start sessions of their own.
+_SERIES = {"patterns": patterns, "metg": metg}
+_ALONE = {"free_cores": free_cores, "unions": unions, "placement": placement, "memory": memory}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +46,7 @@ class Order:
         workloads: which workloads, in this order.
         workers: on how many workers.
         quick: True for the small sizes.
+        patterns: which of Task Bench's patterns.
         pipe: the file descriptor to write to.
     """
 
@@ -43,7 +54,8 @@ class Order:
     workloads: tuple[str, ...]
     workers: int
     quick: bool
-    pipe: int
+    patterns: tuple[str, ...]
+    pipe: int = -1
 
     def as_text(self) -> str:
         """Returns what :func:`main` takes."""
@@ -69,6 +81,10 @@ def _leave(number: int, _: object) -> None:
 
 
 def _measure(order: Order, tell: Callable[..., None]) -> None:
+    if order.workloads[0] in _ALONE:
+        for name in order.workloads:
+            _take(_ALONE[name](_setup(name, order)), name, tell)
+        return
     system = SYSTEMS[order.system](order.workers)
     tell(kind="begun", workload="start")
     try:
@@ -81,28 +97,48 @@ def _measure(order: Order, tell: Callable[..., None]) -> None:
         return
     try:
         if "start" in order.workloads:
-            tell(kind="figure", workload="start", value=time.perf_counter() - began)
+            tell(kind="figure", workload="start", **_facts(Reading(time.perf_counter() - began)))
             tell(kind="finished", workload="start")
         rest = [name for name in order.workloads if name != "start"]
         if rest:
-            warm_up(system, WORKLOADS["noops"].quick if order.quick else 1000)
+            warm_up(system, WORKLOADS["noops"].quick if order.quick else _WARM)
         for name in rest:
-            _run(system, name, order, tell)
+            _take(_readings(system, name, _setup(name, order)), name, tell)
     finally:
         tell(kind="begun", workload="close")
         system.close()
 
 
-def _run(system: System, name: str, order: Order, tell: Callable[..., None]) -> None:
-    workload = WORKLOADS[name]
+def _setup(name: str, order: Order) -> Setup:
+    workload = WORKLOADS.get(name)
+    size = 0 if workload is None else workload.quick if order.quick else workload.size
+    return Setup(size, order.quick, order.workers, order.system, tuple(order.patterns))
+
+
+def _readings(system: System, name: str, setup: Setup) -> Iterator[Reading | None]:
+    if name in _SERIES:
+        yield from _SERIES[name](system, setup)
+    else:
+        yield Reading(PROGRAMS[name](system, setup.size))
+
+
+def _take(readings: Iterator[Reading | None], name: str, tell: Callable[..., None]) -> None:
     tell(kind="begun", workload=name)
     try:
-        value = PROGRAMS[name](system, workload.quick if order.quick else workload.size)
+        for reading in readings:
+            if reading is None:
+                tell(kind="alive", workload=name)
+            elif reading.problem:
+                tell(kind="failed", workload=name, case=reading.case, reason=reading.problem)
+            else:
+                tell(kind="figure", workload=name, **_facts(reading))
     except Exception as error:  # noqa: BLE001  # whatever it is, it is what the table says
         tell(kind="failed", workload=name, reason=_reason(error))
-    else:
-        tell(kind="figure", workload=name, value=value)
     tell(kind="finished", workload=name)
+
+
+def _facts(reading: Reading) -> dict[str, Any]:
+    return {key: value for key, value in asdict(reading).items() if key != "problem"}
 
 
 def _reason(error: Exception) -> str:

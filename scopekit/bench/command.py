@@ -6,10 +6,19 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from scopekit.bench.machine import describe_machine, describe_versions
-from scopekit.bench.report import figures_table, ratios_table, targets_table, tell_failures
+from scopekit.bench.page import blocks, with_blocks
+from scopekit.bench.patterns import PATTERNS
+from scopekit.bench.record import Record
+from scopekit.bench.report import (
+    figures_table,
+    groups,
+    ratios_table,
+    targets_table,
+    tell_failures,
+)
 from scopekit.bench.rounds import Asked, run_rounds
 from scopekit.bench.systems import PEERS, SYSTEMS, WIRES, is_installed
 from scopekit.bench.workloads import WORKLOADS
@@ -17,12 +26,11 @@ from scopekit.bench.workloads import WORKLOADS
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from scopekit.bench.rounds import Found
-
 __all__ = ("add_arguments", "run")
 
 _WRONG = 1
 _IMPOSSIBLE = 2
+_ROUNDS = 3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,6 +57,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"which workloads to run, of {', '.join(WORKLOADS)} (default: all)",
     )
     parser.add_argument(
+        "--patterns",
+        type=_names("pattern", tuple(PATTERNS)),
+        default=tuple(PATTERNS),
+        metavar="LIST",
+        help=f"which patterns of Task Bench to run, of {', '.join(PATTERNS)} (default: all)",
+    )
+    parser.add_argument(
         "--workers", type=_count, default=2, metavar="N", help="workers of each (default: 2)"
     )
     parser.add_argument(
@@ -66,6 +81,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="seconds after which a system that says nothing is ended (default: 180)",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+    parser.add_argument(
+        "--docs", type=Path, metavar="PAGE", help="write the tables between the marks of a page"
+    )
+    parser.add_argument(
+        "--load", type=Path, metavar="FILE", help="measure nothing; tell of a run that --json kept"
+    )
 
 
 def run(given: argparse.Namespace, complain: Callable[[str], None]) -> int:
@@ -77,50 +98,69 @@ def run(given: argparse.Namespace, complain: Callable[[str], None]) -> int:
 
     Returns:
         The exit code: 1 if something of scopekit itself failed, 2 if a peer that was asked
-        for is not installed.
+        for is not installed or a file cannot be used.
     """
-    lacking = [peer for peer in given.peers or PEERS if not is_installed(peer)]
-    for peer in lacking:
-        complain(f"{peer} is not installed; pip install {SYSTEMS[peer].module}")
-    if lacking and given.peers:
+    try:
+        page = given.docs and given.docs.read_text(encoding="utf-8")
+        record = _load(given.load) if given.load else _measure(given, complain)
+        if record is None:
+            return _IMPOSSIBLE
+        _show(record)
+        if given.json:
+            text = json.dumps(record.as_json(), indent=1)
+            given.json.write_text(f"{text}\n", encoding="utf-8")
+        if page:
+            given.docs.write_text(with_blocks(page, blocks(record)), encoding="utf-8")
+    except (OSError, ValueError) as error:
+        complain(str(error))
         return _IMPOSSIBLE
+    return _WRONG if any(one.system in WIRES for one in record.found.failures) else 0
+
+
+def _load(path: Path) -> Record:
+    return Record.from_json(json.loads(path.read_text(encoding="utf-8")))
+
+
+def _measure(given: argparse.Namespace, complain: Callable[[str], None]) -> Record | None:
+    """Measures what is asked for; returns None if it is not there."""
+    lacking = [peer for peer in given.peers or PEERS if not is_installed(peer)]
+    if given.peers != ():
+        for peer in lacking:
+            complain(f"{peer} is not installed; pip install {SYSTEMS[peer].package}")
+    if lacking and given.peers:
+        return None
     peers = given.peers if given.peers is not None else PEERS
-    systems = (*given.wires, *(peer for peer in peers if peer not in lacking))
-    rounds = given.rounds or (1 if given.quick else 3)
-    asked = Asked(systems, given.only, given.workers, rounds, given.quick, given.limit)
+    asked = Asked(
+        systems=(*given.wires, *(peer for peer in peers if peer not in lacking)),
+        workloads=given.only,
+        workers=given.workers,
+        rounds=given.rounds or (1 if given.quick else _ROUNDS),
+        quick=given.quick,
+        patterns=given.patterns,
+        limit=given.limit,
+    )
     machine = describe_machine()
-    found = run_rounds(asked, _hint)
-    _show(found, asked)
-    if given.json:
-        facts = _facts(found, asked, machine)
-        given.json.write_text(f"{json.dumps(facts, indent=1)}\n", encoding="utf-8")
-    return _WRONG if any(failure.system in WIRES for failure in found.failures) else 0
+    return Record(asked, run_rounds(asked, _hint), machine, describe_versions())
 
 
-def _show(found: Found, asked: Asked) -> None:
-    names = [name for name in asked.workloads if name in WORKLOADS]
+def _show(record: Record) -> None:
+    asked, found = record.asked, record.found
     peers = [system for system in asked.systems if system not in WIRES]
-    _print(figures_table(found, asked.systems, names).text())
-    for wire in asked.systems:
-        if wire in WIRES and peers:
-            _print(f"\n{ratios_table(found, peers, names, wire).text()}")
-    if peers:
-        _print(f"\n{targets_table(found).text()}")
-    for line in tell_failures(found.failures):
+    wires = [system for system in asked.systems if system in WIRES]
+    for heading, names in groups(asked.workloads).items():
+        alone = heading == "scopekit alone"
+        tables = [figures_table(found, wires if alone else asked.systems, names)]
+        if peers and not alone:
+            tables += [ratios_table(found, peers, names, wire) for wire in wires]
+        for table in tables:
+            _print(f"{table.text()}\n")
+    if wires and peers:
+        _print(f"{targets_table(found).text()}\n")
+    for line in tell_failures(found):
         _print(f"failed: {line}")
-
-
-def _facts(found: Found, asked: Asked, machine: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "format": 1,
-        "machine": machine,
-        "versions": describe_versions(),
-        "workers": asked.workers,
-        "rounds": asked.rounds,
-        "quick": asked.quick,
-        "figures": [figure.as_json() for figure in found.figures],
-        "failures": [failure.as_json() for failure in found.failures],
-    }
+    if found.free_cores:
+        shares = ", ".join(f"{100 * share:.0f} %" for share in found.free_cores)
+        _print(f"Before each round, plain processes got {shares} of a core each.")
 
 
 def _names(what: str, known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:

@@ -2,10 +2,50 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ("Failure", "Figure", "best")
+__all__ = ("Failure", "Figure", "Reading", "Setup", "best")
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What a workload is told.
+
+    Attributes:
+        size: how large it is to be.
+        quick: True where only the benchmark itself is tried.
+        workers: on how many workers.
+        wire: over which of scopekit's wires, where it starts sessions of its own.
+        patterns: which of Task Bench's patterns.
+    """
+
+    size: int
+    quick: bool
+    workers: int
+    wire: str
+    patterns: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One figure, as a workload gives it.
+
+    Attributes:
+        value: how much.
+        case: which part of the workload, "" if it has one figure only.
+        unit: of what, the workload's own unit if None.
+        bound: "<" or ">" where the true value lies below or above.
+        problem: why there is no value, "" if there is one.
+        detail: what else was seen.
+    """
+
+    value: float
+    case: str = ""
+    unit: str | None = None
+    bound: str = ""
+    problem: str = ""
+    detail: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +72,6 @@ class Figure:
     bound: str = ""
     detail: dict[str, Any] = field(default_factory=dict)
 
-    def as_json(self) -> dict[str, Any]:
-        """Returns what a file is to keep of it."""
-        return asdict(self)
-
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -54,10 +90,6 @@ class Failure:
     system: str
     round: int
     reason: str
-
-    def as_json(self) -> dict[str, Any]:
-        """Returns what a file is to keep of it."""
-        return asdict(self)
 
 
 def best(figures: list[Figure], workload: str, case: str, system: str) -> Figure | None:

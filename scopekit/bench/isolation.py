@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -11,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,7 +63,7 @@ def without_paths(text: str) -> str:
     return re.sub(r"(?<![\w.:/])~?(?:/[^\s/:'\",()]+){2,}/?", "<path>", line)[:_REASON]
 
 
-@contextmanager
+@contextlib.contextmanager
 def _folder() -> Iterator[Path]:
     """Makes a folder for all that a system writes; its name is short: sockets may lie in it."""
     folder = Path(tempfile.mkdtemp(prefix="skb-", dir=_short_place()))
@@ -77,9 +77,7 @@ def _short_place() -> str | None:
     return "/tmp" if Path("/tmp").is_dir() else None  # noqa: S108  # mkdtemp makes it private
 
 
-def _run(
-    order: Order, folder: Path, limit: float, listen: Callable[[dict[str, Any]], None]
-) -> str:
+def _run(order: Order, folder: Path, limit: float, listen: Callable[[dict[str, Any]], None]) -> str:
     """Runs the process; returns why it did not end as it should, "" if it did."""
     mark = f"{_MARK}={folder.name}"
     reading, writing = os.pipe()
@@ -102,13 +100,19 @@ def _run(
             )
         finally:
             os.close(writing)
+        family = _Family(process, mark)
+
+        def look_and_listen(said: dict[str, Any]) -> None:
+            if said["kind"] == "begun" and said["workload"] == "close":
+                family.look()
+            listen(said)
+
         try:
-            reason = _listen(pipe, limit, listen)
+            reason = _listen(pipe, limit, look_and_listen)
             if not reason:
                 _wait(process)
         finally:
-            end_processes(lambda: marked_processes([mark]), polite=_POLITE, limit=_KILLED)
-            process.wait()
+            family.end()
     return reason if reason != _SILENT else _last_words(log)
 
 
@@ -160,6 +164,42 @@ def _wait(process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + _END
     while process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
+
+
+class _Family:
+    """A process with all that it starts, found by a mark in their environment.
+
+    Some overwrite their environment with their title: what is a child when it is looked
+    for counts too.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], mark: str) -> None:
+        self._process, self._mark = process, mark
+        self._seen: set[Any] = set()
+
+    def look(self) -> None:
+        import psutil  # noqa: PLC0415  # slow to load
+
+        with contextlib.suppress(psutil.Error):
+            self._seen.update(psutil.Process(self._process.pid).children(recursive=True))
+
+    def end(self) -> None:
+        self.look()
+        end_processes(self._running, polite=_POLITE, limit=_KILLED)
+        self._process.wait()
+
+    def _running(self) -> set[int]:
+        self._process.poll()  # so that it is no zombie
+        return marked_processes([self._mark]) | {one.pid for one in self._seen if _runs(one)}
+
+
+def _runs(process: Any) -> bool:
+    import psutil  # noqa: PLC0415  # as above
+
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
 
 
 def _last_words(log: Path) -> str:

@@ -121,9 +121,7 @@ def _stencil(system: System, size: int) -> float:
     began = time.perf_counter()
     row = [system.submit(same, place) for place in range(_WIDTH)]
     for _ in range(size - 1):
-        row = [
-            system.submit(blend, *row[max(0, place - 1) : place + 2]) for place in range(_WIDTH)
-        ]
+        row = [system.submit(blend, *row[max(0, place - 1) : place + 2]) for place in range(_WIDTH)]
     answers = system.results(row)
     took = time.perf_counter() - began
     right = list(range(_WIDTH))

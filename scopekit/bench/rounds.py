@@ -26,6 +26,7 @@ class Asked:
         workers: how many workers each system has.
         rounds: how often each is measured.
         quick: True for the small sizes.
+        patterns: which of Task Bench's patterns.
         limit: for how many seconds a system may say nothing.
     """
 
@@ -34,6 +35,7 @@ class Asked:
     workers: int
     rounds: int
     quick: bool
+    patterns: tuple[str, ...]
     limit: float
 
 
@@ -44,10 +46,13 @@ class Found:
     Attributes:
         figures: what was measured.
         failures: what was not.
+        free_cores: before each round, the part of a core that each of as many plain
+            processes as there are workers got.
     """
 
     figures: list[Figure] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
+    free_cores: list[float] = field(default_factory=list)
 
 
 def run_rounds(asked: Asked, say: Callable[[str], None]) -> Found:
@@ -63,12 +68,21 @@ def run_rounds(asked: Asked, say: Callable[[str], None]) -> Found:
     found = Found()
     for number in range(asked.rounds):
         last = number == asked.rounds - 1
+        found.free_cores += _free_cores(asked)
         for system in asked.systems:
             for workloads in _parts(asked.workloads, system, last=last):
                 names = ", ".join(workloads)
                 say(f"round {number + 1} of {asked.rounds}: {system}: {names}")
                 _Part(asked, system, number, found, say).run(list(workloads))
     return found
+
+
+def _free_cores(asked: Asked) -> list[float]:
+    """Returns the part of a core that plain processes get now; nothing if it cannot be told."""
+    said: list[dict[str, Any]] = []
+    order = Order("", ("free_cores",), asked.workers, asked.quick, ())
+    measure(order, asked.limit, said.append)
+    return [words["value"] for words in said if words["kind"] == "figure"]
 
 
 def _parts(workloads: Sequence[str], system: str, *, last: bool) -> Iterator[tuple[str, ...]]:
@@ -101,14 +115,17 @@ class _Part:
         while self._left:
             before = len(self._left)
             asked = self._asked
-            order = Order(self._system, tuple(self._left), asked.workers, asked.quick, -1)
+            order = Order(
+                *(self._system, tuple(self._left), asked.workers, asked.quick),
+                patterns=asked.patterns,
+            )
             measure(order, asked.limit, self._take)
             if len(self._left) == before:
                 break
 
     def _take(self, said: dict[str, Any]) -> None:
         name = said["workload"]
-        if said["kind"] == "begun":
+        if said["kind"] in ("begun", "alive"):
             return
         if said["kind"] == "failed":
             self._fail(said)
@@ -119,13 +136,13 @@ class _Part:
         self._found.figures.append(
             Figure(
                 name,
-                said.get("case", ""),
+                said["case"],
                 self._system,
                 self._number,
                 said["value"],
-                said.get("unit", WORKLOADS[name].unit),
-                said.get("bound", ""),
-                said.get("detail", {}),
+                WORKLOADS[name].unit if said["unit"] is None else said["unit"],
+                said["bound"],
+                said["detail"],
             )
         )
 

@@ -42,12 +42,12 @@ def _line(row: tuple[str, ...], widths: list[int]) -> str:
 
 def amount(value: float) -> str:
     """Returns a number with three digits that count, and no fewer before the point."""
-    if value == 0:
-        return "0"
+    if value == int(value) and abs(value) < 1e6:  # noqa: PLR2004  # no digits after the point
+        return f"{value:,.0f}"
     if abs(value) >= 100:  # noqa: PLR2004  # three digits
         return f"{value:,.0f}"
     if abs(value) >= 10:  # noqa: PLR2004  # likewise
         return f"{value:.1f}"
     if abs(value) >= 1:
         return f"{value:.2f}"
-    return f"{value:.3g}"
+    return f"{value:#.3g}"

@@ -77,9 +77,7 @@ class Ratio:
     bound: str = ""
 
 
-def ratio(
-    figures: list[Figure], workload: str, case: str, system: str, peer: str
-) -> Ratio | None:
+def ratio(figures: list[Figure], workload: str, case: str, system: str, peer: str) -> Ratio | None:
     """Returns the ratio of the best figures of two systems, None where one is missing."""
     ours, theirs = (best(figures, workload, case, name) for name in (system, peer))
     if ours is None or theirs is None or theirs.value == 0:

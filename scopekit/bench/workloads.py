@@ -76,5 +76,40 @@ WORKLOADS = {
             how="An array made on one worker is summed on another, the sum comes back;"
             " ProcessPoolExecutor, ipyparallel and Parsl pass it through the caller.",
         ),
+        Workload(
+            *("patterns", "Task Bench, empty tasks", "µs", 20, 4),
+            how="Each pattern with 20 rows of up to 8 points; per task. Before, the same graph ran"
+            " with each task looking at each of its inputs.",
+        ),
+        Workload(
+            *("metg", "METG(50 %)", "ms", 60, 8),
+            how="The granularity at which half of the cores' time is work: each pattern with one"
+            " column for each worker and 60 rows (the paper has 1,000), the better of two runs"
+            " for each size. Before, the same graph ran with each task looking at each of its"
+            " inputs.",
+        ),
+        Workload(
+            *("unions", "Scoped no-ops", "µs", 1000, 50),
+            how="1,000 tasks, each valid in one of eight unions of two of eight pretend nodes of"
+            " one engine each, beside as many tasks without a scope; per task.",
+            systems=OURS,
+            alone=True,
+        ),
+        Workload(
+            *("placement", "Stencil on two nodes", "µs", 40, 5),
+            how="Column j of a stencil of 40 rows of 8 is pinned to pretend node j mod 2: how many"
+            " edges led from node to node, and how many must.",
+            systems=OURS,
+            alone=True,
+            once=True,
+        ),
+        Workload(
+            *("memory", "Memory", "MB", 1_000_000, 10_000),
+            how="What is resident of the client and of the largest engine after a tenth and after"
+            " all of 1,000,000 no-ops, spawned in a loop that keeps no handles.",
+            systems=("direct",),
+            alone=True,
+            once=True,
+        ),
     )
 }

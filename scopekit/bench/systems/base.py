@@ -22,10 +22,12 @@ class System(ABC):
     Attributes:
         title: what tables call it.
         module: what must be importable for it, "" if nothing.
+        package: what to install for that.
     """
 
     title: ClassVar[str]
     module: ClassVar[str] = ""
+    package: ClassVar[str] = ""
 
     def __init__(self, workers: int) -> None:
         self.workers = workers

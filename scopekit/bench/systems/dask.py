@@ -18,6 +18,7 @@ class Distributed(System):
 
     title = "Dask"
     module = "distributed"
+    package = '"dask[distributed]"'
 
     _cluster: Any
     _client: Any

@@ -23,6 +23,7 @@ class LoadBalanced(System):
 
     title = "ipyparallel"
     module = "ipyparallel"
+    package = "ipyparallel"
 
     _cluster: Any
     _client: Any

@@ -17,6 +17,7 @@ class Parsl(System):
 
     title = "Parsl"
     module = "parsl"
+    package = "parsl"
 
     def load(self) -> None:
         """See :meth:`System.load`."""

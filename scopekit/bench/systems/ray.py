@@ -29,6 +29,7 @@ class Ray(System):
 
     title = "Ray"
     module = "ray"
+    package = "ray"
 
     def load(self) -> None:
         """See :meth:`System.load`."""
