@@ -102,6 +102,8 @@ def run(given: argparse.Namespace, complain: Callable[[str], None]) -> int:
     """
     try:
         page = given.docs and given.docs.read_text(encoding="utf-8")
+        if given.json:
+            given.json.touch()  # what cannot be written is to be told before all the work
         record = _load(given.load) if given.load else _measure(given, complain)
         if record is None:
             return _IMPOSSIBLE
@@ -154,8 +156,9 @@ def _show(record: Record) -> None:
             tables += [ratios_table(found, peers, names, wire) for wire in wires]
         for table in tables:
             _print(f"{table.text()}\n")
-    if wires and peers:
-        _print(f"{targets_table(found).text()}\n")
+    targets = targets_table(found)
+    if targets.rows:
+        _print(f"{targets.text()}\n")
     for line in tell_failures(found):
         _print(f"failed: {line}")
     if found.free_cores:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ("measure", "without_paths")
 
+_CHILD = "scopekit.bench.child"
 _MARK = "SCOPEKIT_BENCH"
 _END = 20.0
 _POLITE = 3.0
@@ -82,7 +83,7 @@ def _run(order: Order, folder: Path, limit: float, listen: Callable[[dict[str, A
     mark = f"{_MARK}={folder.name}"
     reading, writing = os.pipe()
     command = [
-        *(sys.executable, "-m", "scopekit.bench.child"),
+        *(sys.executable, "-m", _CHILD),
         replace(order, pipe=writing).as_text(),
     ]
     log = folder / "log"

@@ -107,10 +107,10 @@ def find_metg(points: Sequence[Point]) -> tuple[float, str]:
         UntrustworthyError: cores seem to have done more than they can.
 
     Example:
-        >>> find_metg([Point(8, 0, 0.010, 0.75), Point(4, 0, 0.008, 0.25)])
-        (0.009, '')
-        >>> find_metg([Point(8, 0, 0.010, 0.75)])
-        (0.01, '<')
+        >>> find_metg([Point(8, 0, 8.0, 0.75), Point(4, 0, 6.0, 0.25)])
+        (7.0, '')
+        >>> find_metg([Point(8, 0, 8.0, 0.75)])
+        (8.0, '<')
     """
     ordered = sorted(points, key=lambda point: -point.iterations)
     most = max(point.efficiency for point in ordered)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 from scopekit.bench.report import (
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ("blocks", "with_blocks")
 
+_WIDTH = 118
 _NOTHING = "Nothing of this was measured."
 _DISTRIBUTIONS = {
     "processes": "",
@@ -38,12 +40,12 @@ def with_blocks(page: str, made: Mapping[str, str]) -> str:
         ValueError: the page has no marks for a block.
     """
     for name, block in made.items():
-        begin, end = f"<!-- benchmark: {name} -->\n", "\n<!-- end -->"
+        begin, end = f"<!-- benchmark: {name} -->\n", "<!-- end -->"
         before, found, rest = page.partition(begin)
         _, closed, after = rest.partition(end)
         if not found or not closed:
-            raise ValueError(f"the page has no {begin.strip()} with {end.strip()} below")
-        page = f"{before}{begin}{block}{end}{after}"
+            raise ValueError(f"the page has no {begin.strip()} with {end} below")
+        page = f"{before}{begin}{block}\n{end}{after}"
     return page
 
 
@@ -53,14 +55,15 @@ def blocks(record: Record) -> dict[str, str]:
     peers = [system for system in asked.systems if system not in WIRES]
     wires = [system for system in asked.systems if system in WIRES]
     parts = groups(asked.workloads)
+    targets = targets_table(found)
     made = {
         "machine": _machine(record),
         "workloads": _both(record, parts.get("workloads", []), wires, peers),
         "Task Bench": _both(record, parts.get("Task Bench", []), wires[:1], peers),
         "scopekit alone": _figures(record, wires, parts.get("scopekit alone", [])),
-        "targets": targets_table(found).markdown() if peers else _NOTHING,
-        "how": "\n".join(f"- **{one.title}**: {one.how}" for one in WORKLOADS.values()),
-        "failures": "\n".join(f"- {line}" for line in tell_failures(found)) or "Nothing failed.",
+        "targets": targets.markdown() if targets.rows else "",
+        "how": "\n".join(_item(f"**{one.title}**: {one.how}") for one in WORKLOADS.values()),
+        "failures": "\n".join(map(_item, tell_failures(found))) or "Nothing failed.",
     }
     return {name: text or _NOTHING for name, text in made.items()}
 
@@ -78,6 +81,10 @@ def _figures(record: Record, systems: Sequence[str], names: Sequence[str]) -> st
     return figures_table(record.found, systems, names).markdown() if names and systems else ""
 
 
+def _item(text: str) -> str:
+    return fill(text, _WIDTH, initial_indent="- ", subsequent_indent="  ", break_on_hyphens=False)
+
+
 def _machine(record: Record) -> str:
     machine, versions, asked = record.machine, record.versions, record.asked
     shares = ", ".join(f"{100 * share:.0f} %" for share in record.found.free_cores)
@@ -87,11 +94,12 @@ def _machine(record: Record) -> str:
         if system in asked.systems and package in versions
     ]
     others = f", {', '.join(named)}" if named else ""
+    rounds = f"the best of {asked.rounds} rounds" if asked.rounds > 1 else "one round"
     taken = (
         f"Taken on {machine['date']} on {machine['cores']} cores with {machine['memory_gb']:g} GB"
         f" of memory ({machine['system']}, {machine['architecture']}), with"
         f" {machine['implementation']} {machine['python']}, scopekit {versions['scopekit']}"
-        f"{others}; {asked.workers} workers each, the best of {asked.rounds} rounds."
+        f"{others}; {asked.workers} workers each, {rounds}."
     )
     lines = [taken]
     if shares:
@@ -101,4 +109,4 @@ def _machine(record: Record) -> str:
         )
     if asked.quick:
         lines.append("**Small sizes, to try the benchmark: these figures say nothing.**")
-    return " ".join(lines)
+    return fill(" ".join(lines), _WIDTH, break_on_hyphens=False)

@@ -129,4 +129,6 @@ def _failed(found: Found, name: str, case: str, system: str) -> bool:
 
 
 def _told(value: float, bound: str) -> str:
+    if bound == "?":
+        return bound
     return f"{bound} {amount(value)}" if bound else amount(value)
