@@ -243,6 +243,11 @@ class Roster:
                 wire.send(worker, change)
         self._driver.wake()
 
+    @property
+    def refused(self) -> int:
+        """How many connections and messages this process refused, as far as it serves."""
+        return 0 if self._hub is None else self._hub.refused
+
     def stop_watching(self) -> None:
         """Follows the engines no longer."""
         self._stop_watching()
