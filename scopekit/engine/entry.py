@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 __all__ = ("close_agent", "dial", "give_chunks", "how_far", "open_agent", "receive")
 
 _DIAL_SECONDS = 2.0
+# What was published so short a time ago may still arrive.
+_REPEAT_SECONDS = 1.0
 _homes: dict[str, _Home] = {}
 
 
@@ -89,8 +91,8 @@ class _Home:
             self._orders_came = number
             self.receive(read())
 
-    def how_far(self, confirmed: int, *, again: bool) -> int:
-        """Tells up to which number batches of orders came.
+    def how_far(self, confirmed: int, *, again: bool) -> tuple[int, int]:
+        """Tells up to which number batches of orders came, and reports were published.
 
         Args:
             confirmed: up to which number the client has batches of reports.
@@ -100,7 +102,7 @@ class _Home:
         self._publish.confirm(confirmed)
         if again:
             self._publish.repeat()
-        return self._orders_came
+        return self._orders_came, self._publish.number
 
     def _allowed(self, addresses: Mapping[WorkerId, msg.PeerAddress]) -> dict[bytes, WorkerId]:
         peers: dict[bytes, WorkerId] = {
@@ -173,15 +175,15 @@ class _Publisher:
 
         self._kernel: Any = get_ipython().kernel
         self._config = config
-        self._number = 0
-        self._kept: dict[int, bytes] = {}
+        self.number = 0
+        self._kept: dict[int, tuple[bytes, float]] = {}
         self._lock = threading.Lock()
 
     def __call__(self, reports: list[msg.Report]) -> None:
         with self._lock:
-            self._number += 1
-            batch = dump_value((self._config.worker, self._number, reports))
-            self._kept[self._number] = batch
+            self.number += 1
+            batch = dump_value((self._config.worker, self.number, reports))
+            self._kept[self.number] = batch, time.monotonic()
             self._send(batch)
 
     def confirm(self, number: int) -> None:
@@ -193,8 +195,11 @@ class _Publisher:
     def repeat(self) -> None:
         """Sends those again that may not have come."""
         with self._lock:
-            for batch in self._kept.values():
-                self._send(batch)
+            now = time.monotonic()
+            for number, (batch, sent) in self._kept.items():
+                if now - sent > _REPEAT_SECONDS:
+                    self._kept[number] = batch, now
+                    self._send(batch)
 
     def _send(self, batch: bytes) -> None:
         # The hub ignores messages of this type; one that it does not know it would log.
@@ -255,7 +260,7 @@ def dial(session: str, client: bytes) -> bool:
     return _homes[session].dial(load_value(client))
 
 
-def receive(session: str, orders: bytes, number: int, confirmed: int) -> int:
+def receive(session: str, orders: bytes, number: int, confirmed: int) -> tuple[int, int]:
     """Takes a batch of orders for a session's agent.
 
     Args:
@@ -265,16 +270,16 @@ def receive(session: str, orders: bytes, number: int, confirmed: int) -> int:
         confirmed: up to which number the client has batches of reports.
 
     Returns:
-        Up to which number batches came.
+        Up to which number batches came, and reports were published.
     """
     home = _homes[session]
     home.receive_in_order(number, lambda: load_value(orders))
     return home.how_far(confirmed, again=False)
 
 
-def how_far(session: str, confirmed: int) -> int:
-    """Tells up to which number orders came; sends again what the client does not have."""
-    return _homes[session].how_far(confirmed, again=True)
+def how_far(session: str, confirmed: int, again: bool) -> tuple[int, int]:
+    """Tells the same, and may send again what the client does not have."""
+    return _homes[session].how_far(confirmed, again=again)
 
 
 def give_chunks(session: str, chunks: tuple[int, ...]) -> list[tuple[Any, bytes]]:

@@ -64,6 +64,7 @@ class _Line:
         lost: True if the batch is to go again.
         came: the number of the last batch of reports, up to which all came.
         early: batches of reports that came before one that is missing.
+        published: the number of the last one, as far as the engine said.
         told: up to which of them the engine was told that they came.
         question: what ipyparallel makes of the answer to the last question.
         heard: when it last said anything, by the monotonic clock.
@@ -79,6 +80,7 @@ class _Line:
     lost: bool = False
     came: int = 0
     early: dict[int, list[msg.Report]] = field(default_factory=dict)
+    published: int = 0
     told: int = 0
     question: Any = None
     heard: float = field(default_factory=time.monotonic)
@@ -100,16 +102,23 @@ class _Line:
         self.heard = time.monotonic()
         self.wait = _ASK_SECONDS
 
+    @property
+    def lacks_some(self) -> bool:
+        """Tells whether batches of reports are missing, or late."""
+        return bool(self.early) or self.published > self.came
+
     def is_silent(self, now: float) -> bool:
         """Tells whether there was no word for long."""
         return now - max(self.heard, self.asked) > self.wait
 
     def is_due(self, now: float) -> bool:
         """Tells whether the engine is to be asked how far it came, busy or not."""
-        if self.early:
+        if self.lacks_some:
             wait = _GAP_SECONDS if self.asked < self.heard else self.wait
             return now - self.asked > wait
-        if self.came - self.told > _MOST_UNTOLD:
+        # The answer to the last question may be lost, too.
+        asked = self.question is not None and now - self.asked < _ASK_SECONDS_MOST
+        if self.came - self.told > _MOST_UNTOLD and not asked:
             return True
         return self.batch is not None and self.is_silent(now)
 
@@ -303,20 +312,25 @@ class ViewWire:
     def _ask_how_far(self, worker: WorkerId, line: _Line) -> None:
         line.told = line.came
         with contextlib.suppress(ScopekitError):
-            question = line.question = self._call(worker, "how_far", self._session, line.came)
+            question = line.question = self._call(
+                worker, "how_far", self._session, line.came, line.lacks_some
+            )
             question.add_done_callback(lambda _: self._answered(worker, question))
 
     def _answered(self, worker: WorkerId, reply: Any) -> None:
-        """Takes an engine's answer: up to which number it has orders."""
-        came = None
+        """Takes an engine's answer: up to which number it has orders, and has published."""
+        came, published = None, 0
         with contextlib.suppress(Exception):  # the engine died, or its agent
-            came = reply.get(0)
+            came, published = reply.get(0)
         with self._lock:
             line = self._lines.get(worker)
             if line is None or (reply is not line.reply and reply is not line.question):
                 return
+            if reply is line.question:
+                line.question = None
             if came is not None:
                 line.hear()
+                line.published = max(line.published, published)
             if line.batch is not None:
                 if reply is line.reply or (came is not None and came >= line.number):
                     line.batch = line.reply = None

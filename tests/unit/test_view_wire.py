@@ -10,7 +10,7 @@ from scopekit.wire.views import _Line
 def line(monkeypatch):
     """One whose clock stands at a thousand seconds."""
     monkeypatch.setattr(views.time, "monotonic", lambda: 1000.0)
-    return _Line()
+    return _Line(heard=1000.0)
 
 
 def test_batches_are_handed_on_in_order_and_once(line):
@@ -52,3 +52,16 @@ def test_an_engine_is_told_now_and_then_what_it_need_not_keep(line):
     for number in range(1, views._MOST_UNTOLD + 2):
         line.take(number, [])
         assert line.is_due(1000.0) == (number > views._MOST_UNTOLD)
+    line.question, line.asked = "asked", 1000.0
+    assert not line.is_due(1001.0)
+    assert line.is_due(1000.0 + views._ASK_SECONDS_MOST)
+
+
+def test_what_an_engine_published_and_nobody_heard_is_asked_for(line):
+    line.take(1, ["a"])
+    line.published = 2
+    assert line.lacks_some
+    line.asked = 999.0
+    assert line.is_due(1000.0)
+    line.take(2, ["b"])
+    assert not line.lacks_some
