@@ -293,7 +293,10 @@ class Task(Future[Any]):
             failure = super().exception(self._wait(timeout))
         except CancelledError as error:
             raise self._cancelled(error) from None
-        return failure or self._session.fetch_refusal(self)
+        if failure is not None or self.plain_value is not None:
+            return failure
+        refusal: BaseException | None = self._session.fetch_refusal(self)
+        return refusal
 
     def wait(self, timeout: float | None = None) -> Task:
         """Waits until the task has ended, in whatever way, and raises nothing of its own.

@@ -131,11 +131,17 @@ class Roster:
             self._beat = time.monotonic()
             for worker, wire in list(self._driver.wires.items()):
                 wire.send(worker, msg.Beat())
+        self._views.look(self._is_busy_over_views)
         while self._broken:
             self._leave(self._broken.popleft())
             self.tell_topology()
         while self._changes:
             self._compare(self._changes.popleft())
+
+    def _is_busy_over_views(self, worker: WorkerId) -> bool:
+        with self._driver.lock:
+            over_views = self._driver.wires.get(worker) is self._views
+            return over_views and self._driver.scheduler.busy().get(worker, 0) > 0
 
     def dismiss(self, workers: Iterable[WorkerId]) -> None:
         """Lets go of engines: ends those started here, leaves others running."""
@@ -254,6 +260,11 @@ class Roster:
             for worker, wire in self._driver.wires.items():
                 wire.send(worker, change)
         self._driver.wake()
+
+    @property
+    def refused(self) -> int:
+        """How many connections and messages this process refused, as far as it serves."""
+        return 0 if self._hub is None else self._hub.refused
 
     def stop_watching(self) -> None:
         """Follows the engines no longer."""

@@ -560,8 +560,9 @@ class Session(Spawner):
         return bool(self.topology.mask(as_scope(scope)))
 
     def statistics(self) -> dict[str, Any]:
-        """Counts tasks by state, chunks, workers and what they are busy with."""
-        return looking.statistics(self._driver)
+        """Counts tasks by state, chunks, workers, what they are busy with, who was refused."""
+        refused = 0 if self._roster is None else self._roster.refused
+        return {**looking.statistics(self._driver), "refused": refused}
 
     def events(self) -> list[dict[str, Any]]:
         """Returns what happened so far, oldest first: seconds, kind, task, worker."""

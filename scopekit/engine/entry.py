@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -30,9 +31,11 @@ if TYPE_CHECKING:
     from scopekit.scopes import Processor
     from scopekit.wire.peers import Given, Pushed
 
-__all__ = ("close_agent", "dial", "give_chunks", "open_agent", "receive")
+__all__ = ("close_agent", "dial", "give_chunks", "how_far", "open_agent", "receive")
 
 _DIAL_SECONDS = 2.0
+# What was published so short a time ago may still arrive.
+_REPEAT_SECONDS = 1.0
 _homes: dict[str, _Home] = {}
 
 
@@ -42,7 +45,8 @@ class _Home:
     def __init__(self, config: msg.AgentConfig) -> None:
         self._keys = key_pair()
         self._line: DirectLine | None = None
-        self._publish = _publisher(config)
+        self._publish = _Publisher(config)
+        self._orders_came = 0
         self._client_key = config.client_key
         lender = open_lender()
         card = None if lender is None else lender.card
@@ -86,6 +90,25 @@ class _Home:
             if isinstance(order, msg.TopologyChanged):
                 self.server.allow(self._allowed(order.addresses))
         self.agent.receive(orders)
+
+    def receive_in_order(self, number: int, read: Callable[[], Sequence[msg.Order]]) -> None:
+        """Takes a batch, unless it came before: its sender repeats what may have been lost."""
+        if number == self._orders_came + 1:
+            self._orders_came = number
+            self.receive(read())
+
+    def how_far(self, confirmed: int, *, again: bool) -> tuple[int, int]:
+        """Tells up to which number batches of orders came, and reports were published.
+
+        Args:
+            confirmed: up to which number the client has batches of reports.
+            again: True to send it those that it does not have once more.
+        """
+        self._heard = time.monotonic()
+        self._publish.confirm(confirmed)
+        if again:
+            self._publish.repeat()
+        return self._orders_came, self._publish.number
 
     def _allowed(self, addresses: Mapping[WorkerId, msg.PeerAddress]) -> dict[bytes, WorkerId]:
         peers: dict[bytes, WorkerId] = {
@@ -151,23 +174,53 @@ def _lanes(config: msg.AgentConfig, main: LoopLane) -> dict[Processor, Lane]:
     return lanes
 
 
-def _publisher(config: msg.AgentConfig) -> Callable[[list[msg.Report]], None]:
-    from IPython import get_ipython  # noqa: PLC0415  # there is one in every engine
+class _Publisher:
+    """Publishes batches of reports, and keeps them until the client has them.
 
-    kernel: Any = get_ipython().kernel
+    Nobody tells a publisher what was lost on the way.
+    """
 
-    def publish(reports: list[msg.Report]) -> None:
+    def __init__(self, config: msg.AgentConfig) -> None:
+        from IPython import get_ipython  # noqa: PLC0415  # there is one in every engine
+
+        self._kernel: Any = get_ipython().kernel
+        self._config = config
+        self.number = 0
+        self._kept: dict[int, tuple[bytes, float]] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, reports: list[msg.Report]) -> None:
+        with self._lock:
+            self.number += 1
+            batch = dump_value((self._config.worker, self.number, reports))
+            self._kept[self.number] = batch, time.monotonic()
+            self._send(batch)
+
+    def confirm(self, number: int) -> None:
+        """Forgets the batches that came, up to a number."""
+        with self._lock:
+            while self._kept and (first := next(iter(self._kept))) <= number:
+                del self._kept[first]
+
+    def repeat(self) -> None:
+        """Sends those again that may not have come."""
+        with self._lock:
+            now = time.monotonic()
+            for number, (batch, sent) in self._kept.items():
+                if now - sent > _REPEAT_SECONDS:
+                    self._kept[number] = batch, now
+                    self._send(batch)
+
+    def _send(self, batch: bytes) -> None:
         # The hub ignores messages of this type; one that it does not know it would log.
-        kernel.session.send(
-            kernel.iopub_socket,
+        self._kernel.session.send(
+            self._kernel.iopub_socket,
             "status",
             content={"execution_state": "busy"},
-            parent=dict(config.report_header),
+            parent=dict(self._config.report_header),
             ident=b"scopekit",
-            buffers=[dump_value((config.worker, reports))],
+            buffers=[batch],
         )
-
-    return publish
 
 
 def _surroundings() -> Here | None:
@@ -218,9 +271,26 @@ def dial(session: str, client: bytes) -> bool:
     return _homes[session].dial(load_value(client))
 
 
-def receive(session: str, orders: bytes) -> None:
-    """Takes a batch of orders for a session's agent."""
-    _homes[session].receive(load_value(orders))
+def receive(session: str, orders: bytes, number: int, confirmed: int) -> tuple[int, int]:
+    """Takes a batch of orders for a session's agent.
+
+    Args:
+        session: the id of the session.
+        orders: the batch.
+        number: its number, one more than that of the batch before.
+        confirmed: up to which number the client has batches of reports.
+
+    Returns:
+        Up to which number batches came, and reports were published.
+    """
+    home = _homes[session]
+    home.receive_in_order(number, lambda: load_value(orders))
+    return home.how_far(confirmed, again=False)
+
+
+def how_far(session: str, confirmed: int, again: bool) -> tuple[int, int]:
+    """Tells the same, and may send again what the client does not have."""
+    return _homes[session].how_far(confirmed, again=again)
 
 
 def give_chunks(session: str, chunks: tuple[int, ...]) -> list[Given]:

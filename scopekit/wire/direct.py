@@ -25,6 +25,7 @@ from scopekit.wire.channel import HEAD_SIZE, Channel, read_head
 from scopekit.wire.codec import KnownFunctions
 from scopekit.wire.messages import PeerAddress
 from scopekit.wire.post import Post
+from scopekit.wire.strangers import Strangers
 
 if TYPE_CHECKING:
     import asyncio
@@ -54,6 +55,7 @@ _RECONNECT_MILLISECONDS = 100
 _RECONNECT_MILLISECONDS_MOST = 2000
 _LINGER_MILLISECONDS = 200
 _QUEUED = 2048
+_PATIENCE_SECONDS = 1.2 * _HANDSHAKE_MILLISECONDS / 1000
 _BEAT_SECONDS = 1.0
 _REDIAL_SECONDS = 4.0
 _SWEEP_SECONDS = 0.5
@@ -106,6 +108,7 @@ class DirectHub:
         _set_up(socket, keys)
         socket.curve_server = True
         socket.router_mandatory = True
+        self._strangers = Strangers(socket, _PATIENCE_SECONDS)
         port = socket.bind_to_random_port(f"tcp://{interface}")
         self.address = PeerAddress(f"tcp://{interface}:{port}", keys[0])
         self._post = Post(socket, "scopekit-hub", self)
@@ -113,8 +116,14 @@ class DirectHub:
 
     @property
     def refused(self) -> int:
-        """How many connections and messages were refused."""
-        return self._refused + self._allowed.refused
+        """How many connections and messages were refused.
+
+        Unknown keys count at once; whoever never got as far, once its time is over.
+        """
+        with self._post.lock:
+            if not self._post.closing:
+                self._strangers.look(time.monotonic())
+        return self._refused + max(self._allowed.refused, self._strangers.count)
 
     # -- who there is -------------------------------------------------------------
 
@@ -268,6 +277,7 @@ class DirectHub:
         """
         touched, self._touched = self._touched, {}
         if now >= self._sweep_at:
+            self._strangers.look(now)
             self._sweep_at = now + _SWEEP_SECONDS
             touched = dict.fromkeys(self._far.values())
         for far in touched:

@@ -20,6 +20,7 @@ from scopekit.wire.codec import dump_value, load_value
 from scopekit.wire.lending import Loan, LoanOverError, can_borrow
 from scopekit.wire.messages import PeerAddress
 from scopekit.wire.parcels import Parcel
+from scopekit.wire.strangers import Strangers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -39,6 +40,7 @@ _LARGEST_MESSAGE = 1 << 32
 _MOST_QUEUED = 100_000
 _POLL_MILLISECONDS = 200
 _HANDSHAKE_MILLISECONDS = 5000
+_PATIENCE_SECONDS = 1.2 * _HANDSHAKE_MILLISECONDS / 1000
 _ASK_SECONDS = 60.0
 
 KeyPair = tuple[bytes, bytes]
@@ -61,11 +63,15 @@ class _AllowList:
 
     def __init__(self) -> None:
         self.workers: Mapping[bytes, WorkerId] = {}
+        self.refused = 0
 
     def callback(self, domain: str, key: bytes) -> bool:
         """Answers for one key; the name is what the authenticator calls."""
         del domain
-        return key in self.workers
+        if key in self.workers:
+            return True
+        self.refused += 1
+        return False
 
 
 class PeerServer:
@@ -106,9 +112,10 @@ class PeerServer:
         self._socket.linger = 0
         self._socket.maxmsgsize = _LARGEST_MESSAGE
         self._socket.setsockopt(zmq.HANDSHAKE_IVL, _HANDSHAKE_MILLISECONDS)
+        self._strangers = Strangers(self._socket, _PATIENCE_SECONDS)
         port = self._socket.bind_to_random_port(f"tcp://{interface}")
         self.address = PeerAddress(f"tcp://{interface}:{port}", keys[0], card)
-        self.refused = 0
+        self._refused = 0
         self._thread = threading.Thread(target=self._serve, name="scopekit-peers", daemon=True)
         self._thread.start()
 
@@ -116,15 +123,24 @@ class PeerServer:
         """Replaces the public keys that may ask, with the worker that each one is."""
         self._allowed.workers = dict(workers)
 
+    @property
+    def refused(self) -> int:
+        """How many connections and messages were refused.
+
+        Unknown keys count at once; whoever never got as far, once its time is over.
+        """
+        return self._refused + max(self._allowed.refused, self._strangers.count)
+
     def _serve(self) -> None:
         while not self._closing.is_set():
+            self._strangers.look(time.monotonic())
             if not self._socket.poll(_POLL_MILLISECONDS):
                 continue
             frames = self._socket.recv_multipart(copy=False)
             try:
                 self._answer(frames)
             except Exception:  # noqa: BLE001  # whatever one peer sends, the others are served
-                self.refused += 1
+                self._refused += 1
 
     def _answer(self, frames: Sequence[Any]) -> None:
         routing, request, wanted, *parts = frames

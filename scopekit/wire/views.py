@@ -4,6 +4,11 @@ One ipyparallel message costs milliseconds however little it carries, so orders 
 out in batches: while one message to an engine is on its way, further orders gather
 for the next. Reports come back on the engines' publishing channel, under the header
 of a message that is never answered and so stays open for as long as the wire.
+
+ZeroMQ loses what is on its way when a connection breaks, and nobody is told. So batches
+of both ways have numbers, and each end keeps its last ones until the other has them.
+Where an answer is late, or there is work and no word of it, the engine is asked how far it
+came: on the way of the batch, behind it. What its answer shows to be lost goes again.
 """
 
 from __future__ import annotations
@@ -11,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from scopekit.errors import ChunkLostError, ProtocolError, ScopekitError
@@ -29,6 +35,12 @@ __all__ = ("ViewWire",)
 _OPEN_SECONDS = 30.0
 _LOOK_SECONDS = 0.2
 _CLOSE_SECONDS = 2.0
+# After so long without a word an engine is asked how far it came, then twice as long after.
+_ASK_SECONDS = 3.0
+_ASK_SECONDS_MOST = 60.0
+_GAP_SECONDS = 0.5
+# So many batches of reports are taken in before the engine is told that it need keep none.
+_MOST_UNTOLD = 64
 
 
 def _entry(name: str) -> Any:
@@ -38,6 +50,78 @@ def _entry(name: str) -> Any:
     return ipyparallel.Reference(
         f"__import__('importlib').import_module('scopekit.engine.entry').{name}"
     )
+
+
+@dataclass(slots=True)
+class _Line:
+    """How far one engine and this process came.
+
+    Attributes:
+        known: the functions that it was sent.
+        waiting: orders that no batch has yet.
+        number: of the last batch that was sent.
+        batch: that batch, until it is known to have come.
+        reply: what ipyparallel makes of its answer.
+        lost: True if the batch is to go again.
+        came: the number of the last batch of reports, up to which all came.
+        early: batches of reports that came before one that is missing.
+        published: the number of the last one, as far as the engine said.
+        told: up to which of them the engine was told that they came.
+        question: what ipyparallel makes of the answer to the last question.
+        heard: when it last said anything, by the monotonic clock.
+        asked: when it was last asked, likewise.
+        wait: the seconds to wait for a word before it is asked again.
+    """
+
+    known: KnownFunctions = field(default_factory=KnownFunctions)
+    waiting: list[msg.Order] = field(default_factory=list)
+    number: int = 0
+    batch: bytes | None = None
+    reply: Any = None
+    lost: bool = False
+    came: int = 0
+    early: dict[int, list[msg.Report]] = field(default_factory=dict)
+    published: int = 0
+    told: int = 0
+    question: Any = None
+    heard: float = field(default_factory=time.monotonic)
+    asked: float = 0.0
+    wait: float = _ASK_SECONDS
+
+    def take(self, number: int, reports: list[msg.Report]) -> list[list[msg.Report]]:
+        """Takes a batch of reports in; returns those that are next in order."""
+        self.hear()
+        if number > self.came:
+            self.early[number] = reports
+        ready = []
+        while self.came + 1 in self.early:
+            self.came += 1
+            ready.append(self.early.pop(self.came))
+        return ready
+
+    def hear(self) -> None:
+        self.heard = time.monotonic()
+        self.wait = _ASK_SECONDS
+
+    @property
+    def lacks_some(self) -> bool:
+        """Tells whether batches of reports are missing, or late."""
+        return bool(self.early) or self.published > self.came
+
+    def is_silent(self, now: float) -> bool:
+        """Tells whether there was no word for long."""
+        return now - max(self.heard, self.asked) > self.wait
+
+    def is_due(self, now: float) -> bool:
+        """Tells whether the engine is to be asked how far it came, busy or not."""
+        if self.lacks_some:
+            wait = _GAP_SECONDS if self.asked < self.heard else self.wait
+            return now - self.asked > wait
+        # The answer to the last question may be lost, too.
+        asked = self.question is not None and now - self.asked < _ASK_SECONDS_MOST
+        if self.came - self.told > _MOST_UNTOLD and not asked:
+            return True
+        return self.batch is not None and self.is_silent(now)
 
 
 class ViewWire:
@@ -67,9 +151,7 @@ class ViewWire:
         self._session = session
         self._on_reports = on_reports
         self._on_room = on_room
-        self._waiting: dict[WorkerId, list[msg.Order]] = {}
-        self._known: dict[WorkerId, KnownFunctions] = {}
-        self._under_way: dict[WorkerId, Any] = {}
+        self._lines: dict[WorkerId, _Line] = {}
         self._lock = threading.RLock()
         self._sink = self._open_sink()
 
@@ -113,8 +195,8 @@ class ViewWire:
                 raise ScopekitError(
                     f"worker {worker} could not be made ready: {type(error).__name__}: {error}"
                 ) from error
-            self._waiting[worker] = []
-            self._known[worker] = KnownFunctions()
+            with self._lock:
+                self._lines[worker] = _Line()
             cards.append(card)
         return cards
 
@@ -153,7 +235,7 @@ class ViewWire:
 
     def close(self) -> None:
         """Takes the agents out of engines that live on, within two seconds."""
-        self.close_agents(list(self._waiting))
+        self.close_agents(list(self._lines))
 
     def close_agents(self, workers: Iterable[WorkerId]) -> None:
         """Takes the agents out of some engines that live on, within two seconds."""
@@ -181,42 +263,86 @@ class ViewWire:
     def send(self, worker: WorkerId, order: msg.Order) -> None:
         """Takes an order, to leave with the next flush."""
         with self._lock:
-            if worker in self._waiting:
-                self._waiting[worker].append(order)
+            if worker in self._lines:
+                self._lines[worker].waiting.append(order)
 
     def functions(self, worker: WorkerId) -> KnownFunctions:
         """Returns which functions an engine was sent."""
-        return self._known[worker]
+        return self._lines[worker].known
 
     def flush(self) -> None:
         """Sends what has gathered, to each engine that no message is on its way to."""
         with self._lock:
-            for worker, orders in self._waiting.items():
-                if orders and worker not in self._under_way:
-                    self._waiting[worker] = []
-                    self._send_batch(worker, orders)
+            for worker, line in self._lines.items():
+                if line.batch is None and line.waiting:
+                    orders, line.waiting = line.waiting, []
+                    line.number += 1
+                    line.batch = dump_value(orders)
+                    self._send_batch(worker, line)
+                elif line.lost:
+                    self._send_batch(worker, line)
 
-    def _send_batch(self, worker: WorkerId, orders: list[msg.Order]) -> None:
-        try:
-            reply = self._call(worker, "receive", self._session, dump_value(orders))
-        except ScopekitError:
-            # The engine is gone: that is told by whoever watches the engines.
-            return
-        self._under_way[worker] = reply
-        reply.add_done_callback(lambda _: self._arrived(worker, reply))
+    def _send_batch(self, worker: WorkerId, line: _Line) -> None:
+        line.lost = False
+        line.told = line.came
+        # The engine may be gone: that is told by whoever watches the engines.
+        with contextlib.suppress(ScopekitError):
+            reply = line.reply = self._call(
+                worker, "receive", self._session, line.batch, line.number, line.came
+            )
+            reply.add_done_callback(lambda _: self._answered(worker, reply))
 
-    def _arrived(self, worker: WorkerId, reply: Any) -> None:
+    def look(self, busy: Callable[[WorkerId], bool]) -> None:
+        """Asks the engines of which there was no word for long how far they came.
+
+        Args:
+            busy: tells whether an engine has tasks over this wire that have not ended.
+        """
+        now = time.monotonic()
         with self._lock:
-            if self._under_way.get(worker) is reply:
-                del self._under_way[worker]
+            silent = [worker for worker, line in self._lines.items() if line.is_silent(now)]
+        # Not under the lock: whoever asks the driver for its own may hold it, and wait for ours.
+        expected = [worker for worker in silent if busy(worker)]
+        with self._lock:
+            for worker, line in self._lines.items():
+                if line.is_due(now) or worker in expected:
+                    line.asked = now
+                    line.wait = min(2 * line.wait, _ASK_SECONDS_MOST)
+                    self._ask_how_far(worker, line)
+
+    def _ask_how_far(self, worker: WorkerId, line: _Line) -> None:
+        line.told = line.came
+        with contextlib.suppress(ScopekitError):
+            question = line.question = self._call(
+                worker, "how_far", self._session, line.came, line.lacks_some
+            )
+            question.add_done_callback(lambda _: self._answered(worker, question))
+
+    def _answered(self, worker: WorkerId, reply: Any) -> None:
+        """Takes an engine's answer: up to which number it has orders, and has published."""
+        came, published = None, 0
+        with contextlib.suppress(Exception):  # the engine died, or its agent
+            came, published = reply.get(0)
+        with self._lock:
+            line = self._lines.get(worker)
+            if line is None or (reply is not line.reply and reply is not line.question):
+                return
+            if reply is line.question:
+                line.question = None
+            if came is not None:
+                line.hear()
+                line.published = max(line.published, published)
+            if line.batch is not None:
+                if reply is line.reply or (came is not None and came >= line.number):
+                    line.batch = line.reply = None
+                elif came is not None:
+                    line.lost = True
         self._on_room()
 
     def forget(self, worker: WorkerId) -> None:
         """Drops what was to go to an engine that is gone."""
         with self._lock:
-            self._waiting.pop(worker, None)
-            self._known.pop(worker, None)
-            self._under_way.pop(worker, None)
+            self._lines.pop(worker, None)
 
     # -- chunks -----------------------------------------------------------------
 
@@ -236,7 +362,8 @@ class ViewWire:
         except ScopekitError as error:
             raise ChunkLostError(f"worker {worker}, which held the value, is gone") from error
         try:
-            given: list[Given] = reply.get(-1 if timeout is None else timeout)
+            reply = self._answer_to_ask(worker, chunks, reply, timeout)
+            given: list[Given] = reply.get(0)
         except ipyparallel.TimeoutError:
             raise TimeoutError(f"worker {worker} gave no answer within {timeout:.3g} s") from None
         except ipyparallel.EngineError as error:
@@ -245,14 +372,45 @@ class ViewWire:
             raise _same_error(error, worker) from None
         return given
 
+    def _answer_to_ask(
+        self, worker: WorkerId, chunks: Sequence[int], reply: Any, timeout: float | None
+    ) -> Any:
+        """Waits for an answer, asks again where it turns out to be lost."""
+        until = None if timeout is None else time.monotonic() + timeout
+        behind = None
+        wait = _ASK_SECONDS
+        while not reply.ready():
+            left = wait if until is None else min(wait, until - time.monotonic())
+            if left <= 0:
+                break
+            reply.wait(left)
+            if left < wait or reply.ready():
+                continue
+            wait = min(2 * wait, _ASK_SECONDS_MOST)
+            with contextlib.suppress(ScopekitError), self._lock:
+                if behind is not None and behind.ready():
+                    reply = self._call(worker, "give_chunks", self._session, tuple(chunks))
+                # What is sent behind it is answered after it, if that was not lost.
+                behind = self._call(worker, "statistics", self._session)
+        return reply
+
     # -- reports ----------------------------------------------------------------
 
     def _take_reports(self, message: Any) -> None:
         buffers = message["buffers"]
         if message["header"]["msg_type"] != "status" or not buffers:
             return
-        worker, reports = load_value(buffers[0])
-        self._on_reports(worker, reports)
+        worker, number, reports = load_value(buffers[0])
+        with self._lock:
+            line = self._lines.get(worker)
+            if line is None:
+                return  # the late words of an engine that is gone
+            # Under the lock, since they must not overtake each other.
+            for batch in line.take(number, reports):
+                self._on_reports(worker, batch)
+            gap = bool(line.early)
+        if gap:
+            self._on_room()
 
 
 def _same_error(error: Any, worker: WorkerId) -> Exception:

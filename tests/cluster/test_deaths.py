@@ -207,6 +207,22 @@ def marked_after(folder, name, _):
     return name
 
 
+def test_a_number_that_came_with_the_word_that_it_was_made_outlives_its_engine(until):
+    with sk.start(2) as session:
+        pids = session.run(os.getpid)
+        here = session.options(idempotent=False, scope=ProcessScope(1))
+        number, text = here.spawn(len, "abc"), here.spawn(str, "abc")
+        session.wait([number, text], timeout=20)
+        os.kill(pids[1], signal.SIGKILL)
+        until(lambda: 1 not in session.workers, "it has left")
+
+        assert number.exception(20) is None
+        assert number.result(20) == session.fetch(number, timeout=20) == 3
+        assert isinstance(text.exception(20), sk.ChunkLostError)
+        with pytest.raises(sk.ChunkLostError):
+            text.result(20)
+
+
 def test_late_words_of_an_engine_that_was_given_up_change_nothing(folder, until):
     """It is frozen for so long that it counts as dead, then goes on and says what it did."""
     soon = ["--HeartMonitor.period=100", "--HeartMonitor.max_heartmonitor_misses=10"]

@@ -84,8 +84,9 @@ def alone(request):
     wire = request.config.getoption("--wire")
 
     def run(function):
+        folders = [str(Path(module.__file__).parent) for module in (figures, sys.modules[__name__])]
         script = (
-            f"import json, sys; sys.path.insert(0, {os.path.dirname(__file__)!r})\n"  # noqa: PTH120
+            f"import json, sys; sys.path[:0] = {folders}\n"
             f"import {__name__} as here\n"
             f"json.dump(here.{function.__name__}({wire!r}), sys.stderr)"
         )
@@ -197,8 +198,10 @@ def fib_of_25(wire):
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_fib_of_25_with_a_task_per_call_ends_on_one_engine_of_one_thread(alone):
+def test_fib_of_25_with_a_task_per_call_ends_on_one_engine_of_one_thread(alone, request):
     """A quarter of a million tasks, four times those of fib(22)."""
+    # Over views an engine hears only at the end which results it need not keep.
+    most = 200 if request.config.getoption("--wire") == "views" else 40
     client, engine, client_then, engine_then = alone(fib_of_25)
 
     figures.tell(
@@ -208,8 +211,8 @@ def test_fib_of_25_with_a_task_per_call_ends_on_one_engine_of_one_thread(alone):
     # What is kept of finished tasks has a bound, which fib(22) reaches.
     assert client < 150
     assert client_then < 40
-    assert engine < 40
-    assert engine_then < 40
+    assert engine < most
+    assert engine_then < most
 
 
 # -- nobody waits for himself ----------------------------------------------------------------

@@ -50,8 +50,8 @@ def nap(seconds):
 # -- connections -----------------------------------------------------------------------
 
 
-def cut(ports):
-    """Break the connections of this process that begin at one of these ports.
+def cut(ports, others=False):
+    """Break the connections of this process that begin at one of these ports, or all others.
 
     Returns:
         How many there were.
@@ -59,7 +59,8 @@ def cut(ports):
     connections = set()
     for line in Path("/proc/self/net/tcp").read_text().splitlines()[1:]:
         words = line.split()
-        if words[3] == ESTABLISHED and int(words[1].rpartition(":")[2], 16) in ports:
+        begins_there = int(words[1].rpartition(":")[2], 16) in ports
+        if words[3] == ESTABLISHED and begins_there is not others:
             connections.add(f"socket:[{words[9]}]")
     broken = 0
     for entry in list(Path("/proc/self/fd").iterdir()):
@@ -141,6 +142,41 @@ def test_connections_cut_in_a_stream_of_tasks_lose_none_and_double_none(two, hub
     figures.tell(
         "connections cut",
         f"{cutter.broken} during {len(pure) + len(marks)} tasks, {resent} pieces sent again",
+    )
+
+
+@pytest.mark.slow
+def test_connections_to_the_controller_cut_in_a_stream_of_tasks_lose_none_and_double_none(
+    tmp_path, until
+):
+    """Over views alone, and those connections are ipyparallel's own."""
+    folder = str(tmp_path)
+    with sk.start(2, wire="views") as session:
+        once = session.options(idempotent=False)
+        session.run(int)
+        pure, marks = [], []
+        with Cutter(lambda: cut((), others=True)) as cutter:
+
+            def round_of_tasks():
+                first = len(pure)
+                pure.extend(session.spawn(square, n) for n in range(first, first + 200))
+                number = len(marks)
+                marks.extend(once.spawn(marked, folder, n) for n in range(number, number + 20))
+                session.wait(pure[first : first + 100], timeout=60)
+                return cutter.broken >= 16
+
+            until(round_of_tasks, "connections broke", 90)
+        values = session.fetch(pure, timeout=60)
+        numbers = session.fetch(marks, timeout=60)
+
+        assert values == [square(n) for n in range(len(pure))]
+        assert numbers == list(range(len(marks)))
+        assert [Path(folder, str(n)).read_text() for n in numbers] == ["x"] * len(marks)
+        assert session.workers == [0, 1]
+        assert session.fetch(session.spawn(str, 5), timeout=60) == "5"
+    figures.tell(
+        "connections to the controller cut",
+        f"{cutter.broken} during {len(pure) + len(marks)} tasks over views",
     )
 
 

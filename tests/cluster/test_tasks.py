@@ -841,14 +841,18 @@ def test_a_closed_session_says_that_it_is_closed(own_folders):
 @pytest.mark.slow
 def test_a_result_after_the_close_is_refused_in_words(own_folders):
     with sk.start(1) as session:
-        task, chunk = session.spawn(add, 1), session.tochunk(1, processor=ThreadProc(0, 0))
-        task.wait(20)
+        task, chunk = session.spawn(list, "ab"), session.tochunk(1, processor=ThreadProc(0, 0))
+        number = session.spawn(add, 1)
+        session.wait([task, number], timeout=20)
         assert chunk.fetch() == 1
 
     for fetch in (task.result, chunk.fetch, lambda: sk.fetch([task, chunk])):
         with pytest.raises(sk.ScopekitError, match="closed"):
             fetch()
     assert task.state == "done"
+    # A number came with the word that it was made: it is here.
+    assert number.result() == 2
+    assert number.exception() is None
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ import time
 import pytest
 
 import scopekit as sk
+from scopekit.wire.direct import DirectWire
 
 
 @pytest.fixture(scope="module")
@@ -63,3 +64,9 @@ def test_a_wait_over_views_has_its_limit(session, until, tmp_path):
 def _wait_for_file(path):
     while not path.exists():
         time.sleep(0.01)
+
+
+def test_unless_a_wire_is_asked_for_sessions_of_one_machine_speak_over_direct_sockets():
+    with sk.start(1, wire=None) as session:
+        assert isinstance(session._driver.wires[0], DirectWire)
+        assert session.spawn(abs, -1).result(20) == 1

@@ -291,6 +291,42 @@ def test_many_that_never_greet_keep_nobody_waiting(hub, serves, join):
         assert join(1).wait_connected(LIMIT)
 
 
+NO_PEERS = [
+    b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    bytes(range(256)) * 16,
+    b"",
+    b"\xff" + bytes(8),
+    b"\xff\0\0\0\0\0\0\0\1\x7f\3\0NULL" + bytes(48),
+]
+
+
+def test_everybody_who_was_turned_away_is_counted_once(monkeypatch):
+    monkeypatch.setattr(direct, "_HANDSHAKE_MILLISECONDS", 200)
+    monkeypatch.setattr(direct, "_PATIENCE_SECONDS", 0.3)
+    own = DirectHub(key_pair(), "127.0.0.1", lambda *_: None)
+    keys = key_pair()
+    own.admit(0, keys[0])
+    engine = Engine(own.address, keys)
+    host, port = own.address.endpoint.removeprefix("tcp://").split(":")
+    try:
+        assert engine.wait_connected(LIMIT)
+        with contextlib.ExitStack() as stack:
+            for said in NO_PEERS:
+                stranger = stack.enter_context(socket.create_connection((host, int(port))))
+                with contextlib.suppress(OSError):
+                    stranger.sendall(said)
+            until(lambda: own.refused == len(NO_PEERS))
+            late = stack.enter_context(contextlib.closing(Engine(own.address)))
+            until(lambda: own.refused == len(NO_PEERS) + 1)
+            assert not late.wait_connected(0.01)
+        engine.send([done(1)])
+        until(lambda: engine.unacknowledged == 0)
+        assert own.refused == len(NO_PEERS) + 1
+    finally:
+        engine.close()
+        own.close()
+
+
 @contextlib.contextmanager
 def dealer(hub, keys, routing_id=None):
     """Speaks with a key that the hub knows, and says what it likes."""

@@ -1,6 +1,10 @@
 """Chunks from process to process, over real sockets."""
 
+import contextlib
 import itertools
+import os
+import pickle
+import random
 import socket
 import threading
 import time
@@ -12,6 +16,7 @@ from scopekit.engine.store import Store
 from scopekit.errors import ChunkLostError, ScopeViolationError
 from scopekit.places import Process, Topology
 from scopekit.scopes import AnyScope, ProcessScope, ThreadProc
+from scopekit.wire import peers
 from scopekit.wire.lending import Lender
 from scopekit.wire.messages import PeerAddress
 from scopekit.wire.parcels import load_parcel
@@ -189,6 +194,102 @@ def test_a_known_peer_that_says_nonsense_is_counted_and_the_others_are_served(
     assert values(client.ask(server.address, [1], LIMIT)) == [[1, 2, 3]]
     known.close(0)
     context.destroy(0)
+
+
+@contextlib.contextmanager
+def speaker(server, keys, routing_id=None):
+    """Says what it likes, with keys that the server may know."""
+    with zmq.Context() as context, context.socket(zmq.DEALER) as dealer:
+        dealer.linger = 0
+        dealer.curve_publickey, dealer.curve_secretkey = keys
+        dealer.curve_serverkey = server.address.public_key
+        if routing_id is not None:
+            dealer.routing_id = routing_id
+        dealer.connect(server.address.endpoint)
+        yield dealer
+
+
+class Evil:
+    """Leaves a mark wherever it is read."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def test_no_pickle_of_a_stranger_or_of_one_who_was_struck_off_is_read(server, client, tmp_path):
+    mark = tmp_path / "read"
+    evil = [b"\0" * 8, pickle.dumps(Evil(mark)), b"\0"]
+    other = key_pair()
+    server.allow({client.keys[0]: 1, other[0]: 0})
+    with speaker(server, other) as struck_off, speaker(server, key_pair()) as stranger:
+        stranger.send_multipart(evil)
+        struck_off.send_multipart([b"short"])
+        until(lambda: server.refused == 2)
+        server.allow({client.keys[0]: 1})
+        struck_off.send_multipart(evil)
+        until(lambda: server.refused == 3)
+
+        assert values(client.ask(server.address, [1], LIMIT)) == [[1, 2, 3]]
+    assert not mark.exists()
+
+
+def test_whatever_a_known_peer_says_is_answered_or_counted(server, client, pushed):
+    """Three hundred messages of up to five frames, of bytes from a seed."""
+    draw = random.Random(7)
+    known = key_pair()
+    server.allow({client.keys[0]: 1, known[0]: 0})
+    with speaker(server, known) as liar:
+        for _ in range(300):
+            starts = [b"", b"\0" * 8, draw.randbytes(8), draw.randbytes(draw.randint(0, 40))]
+            frames = [draw.choice(starts)]
+            frames += [draw.randbytes(8 * draw.randint(0, 9)) for _ in range(draw.randint(0, 4))]
+            liar.send_multipart(frames)
+        answered = 0
+        deadline = time.monotonic() + LIMIT
+        while server.refused + answered < 300:
+            assert time.monotonic() < deadline
+            while liar.poll(10):
+                liar.recv_multipart()
+                answered += 1
+        assert values(client.ask(server.address, [1], LIMIT)) == [[1, 2, 3]]
+    assert pushed == []
+    assert server.refused > 100
+
+
+def test_nobody_gets_the_answers_of_another_by_taking_its_routing_id(server, client):
+    thief_keys, keys = key_pair(), key_pair()
+    server.allow({client.keys[0]: 1, keys[0]: 0, thief_keys[0]: 1})
+    with (
+        speaker(server, keys, b"mine") as owner,
+        speaker(server, thief_keys, b"mine") as thief,
+    ):
+        owner.send_multipart([b"short"])
+        until(lambda: server.refused)
+        thief.send_multipart([b"short"])
+        assert not thief.poll(300)
+        assert values(client.ask(server.address, [1], LIMIT)) == [[1, 2, 3]]
+
+
+def test_everybody_who_was_turned_away_is_counted(monkeypatch):
+    monkeypatch.setattr(peers, "_HANDSHAKE_MILLISECONDS", 200)
+    monkeypatch.setattr(peers, "_PATIENCE_SECONDS", 0.3)
+    server = PeerServer(key_pair(), "127.0.0.1", lambda *_: [], lambda *_: None)
+    host, port = server.address.endpoint.removeprefix("tcp://").rsplit(":", 1)
+    try:
+        with contextlib.ExitStack() as stack:
+            for said in (b"", b"GET / HTTP/1.1\r\n\r\n", b"\xff" * 64, bytes(10_000)):
+                raw = stack.enter_context(socket.create_connection((host, int(port)), LIMIT))
+                with contextlib.suppress(OSError):
+                    raw.sendall(said)
+            until(lambda: server.refused == 4)
+            stranger = stack.enter_context(contextlib.closing(Asked()))
+            stranger.push(server.address, [(7, AnyScope())])
+            until(lambda: server.refused == 5)
+    finally:
+        server.close()
 
 
 def test_a_peer_that_does_not_answer_is_given_up(client):
