@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from scopekit.places import Topology
     from scopekit.scopes import Scope
     from scopekit.wire.codec import KnownFunctions
-    from scopekit.wire.peers import Pushed
+    from scopekit.wire.parcels import Parcel
+    from scopekit.wire.peers import Given, Pushed
 
 __all__ = ("Driver", "Wire", "print_output")
 
@@ -57,6 +58,12 @@ _WAITED_FOR = (
     ev.RunHandedBack,
 )
 _MOST_UNSENT = 64
+# With so many tasks unfinished, whoever spawns more waits now and then for as many to end:
+# else a loop keeps the processor from the very thread that hands them to engines.
+_MANY = 20_000
+_PACE_TASKS = 256
+_PACE_TASKS_MOST = 8192
+_PACE_SECONDS = 0.05
 
 
 class Wire(Protocol):
@@ -80,9 +87,7 @@ class Wire(Protocol):
     def forget(self, worker: WorkerId) -> None:
         """Drops what was to go to a process that is gone."""
 
-    def ask(
-        self, worker: WorkerId, chunks: Sequence[int], timeout: float | None
-    ) -> list[tuple[StoredChunk, bytes]]:
+    def ask(self, worker: WorkerId, chunks: Sequence[int], timeout: float | None) -> list[Given]:
         """Asks for chunks, as the client."""
 
 
@@ -141,6 +146,8 @@ class Driver:
         self._enough = 1
         self._dozing = False
         self._released_at = 0.0
+        self._unpaced = 0
+        self._pace_after = _PACE_TASKS
         # Plain tuples of plain values, which the garbage collector need not look into.
         self._log: deque[_LogEntry] = deque(maxlen=_EVENTS_KEPT)
         self._carry_out: dict[type, Callable[[Any], None]] = {
@@ -190,6 +197,32 @@ class Driver:
         elif spec.wait_for:
             # The thread sleeps until the nearest deadline that it knew of.
             self._wake.set()
+        if len(self._pending) > _MANY:
+            self._unpaced += 1
+            if self._unpaced >= self._pace_after:
+                self._pace()
+
+    def _pace(self) -> None:
+        """Lets the engines catch up with whoever spawns, where they can do so at once.
+
+        Never for longer: all of them may wait for what is spawned next, or be slow, and
+        then nothing is won by waiting but time to queue them in.
+        """
+        self._unpaced = 0
+        few = max(_MANY, len(self._pending) - self._pace_after)
+
+        def caught_up() -> bool:
+            return len(self._pending) <= few or self._closing
+
+        self.send_now()
+        until = time.monotonic() + _PACE_SECONDS
+        if self.receiver is not None:
+            self.receiver.lead(caught_up, until)
+        left = until - time.monotonic()
+        if left <= 0 or not self.wait_until(caught_up, left):
+            self._pace_after = min(2 * self._pace_after, _PACE_TASKS_MOST)
+        else:
+            self._pace_after = _PACE_TASKS
 
     def _send_some(self) -> None:
         """Sends what a processor has nothing without; the rest, once enough has gathered.
@@ -396,7 +429,7 @@ class Driver:
                 self._later.append(ev.ChunkPinned(head, cast("Scope", body)))
                 self._later.append(ev.ChunksMissed(worker, (head,), time.time()))
             else:
-                put = msg.Put(head.id, cast("bytes", body), head.scope, head.processor, False)
+                put = msg.Put(head.id, cast("Parcel", body), head.scope, head.processor, False)
                 self._order(worker, put)
 
     def _drop(self, command: ev.DropChunks) -> None:

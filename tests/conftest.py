@@ -10,6 +10,7 @@ import threading
 import time
 from pathlib import Path
 
+import figures
 import pytest
 
 import scopekit
@@ -40,6 +41,13 @@ def pytest_collection_modifyitems(config, items):
     if slow:
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if not item.get_closest_marker("slow")]
+
+
+def pytest_terminal_summary(terminalreporter):
+    if figures.shown:
+        terminalreporter.section("figures")
+        for what, told in figures.shown.items():
+            terminalreporter.write_line(f"{what}: {told}")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -11,6 +11,8 @@ from scopekit.scheduler import events as ev
 from scopekit.scheduler.states import CHUNK_MOVES, TASK_MOVES
 from scopekit.scopes import AnyScope, ThreadProc
 
+# Functions of which a result was seen, and was valid anywhere.
+PLAIN = ("f", "learnt", "long", "slow")
 HOMES = {0: "a", 1: "a", 2: "b", 3: "b"}
 
 
@@ -108,6 +110,8 @@ class Watched:
 
     def __init__(self, topology=None, **options):
         self.scheduler = Checked(cluster() if topology is None else topology, **options)
+        for function in PLAIN:
+            self.scheduler._doubts.learn(function, scoped=False)
         self.now = 0.0
         self.final = {}
         self.chunk_states = {}
@@ -271,7 +275,8 @@ class Watched:
         if record.state == "running":
             assert placed
         somewhere = placed, bool(record.line), record.state == "unmatched"
-        aside = number in scheduler._suspects, bool(record.unplanned)
+        held = bool(record.missing and scheduler.doubted_inputs(record))
+        aside = number in scheduler._suspects, bool(record.unplanned) or held
         assert any(somewhere + aside), f"{record.spec.name} is nowhere"
         assert sum(somewhere) <= 1, f"{record.spec.name} is in several places"
 

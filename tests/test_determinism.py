@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 
+import figures
+
 CODE = """
 import json
 from scopekit.testing import World, draw_plan
@@ -38,3 +40,7 @@ def test_the_same_events_give_the_same_commands_under_every_hash_seed():
     assert len({digest for digest, *_ in first}) == len(first)
     for seed in (1, 2):
         assert told(seed) == first
+    events = sum(events for _, events, _, _ in first)
+    figures.tell(
+        "same events, same commands", f"{len(first)} worlds, {events} events, 3 hash seeds"
+    )

@@ -18,7 +18,17 @@ LAYERS = {
     2: ("scheduler",),
     3: ("handles", "engine", "wire"),
     4: (
-        *("options", "driver", "roster", "fetching", "gather", "looking", "dag", "spawning"),
+        *(
+            "options",
+            "driver",
+            "roster",
+            "fetching",
+            "gather",
+            "looking",
+            "dag",
+            "spawning",
+            "arguments",
+        ),
         *("inside", "removal", "session", "api"),
     ),
     5: ("plots", "encoding", "layout", "report", "notebook", "cli", "demo", "testing", "bench"),

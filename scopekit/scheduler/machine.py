@@ -10,7 +10,9 @@ intersected with the processors that exist, and it is sent to one of these ahead
 inputs. Its engine counts them in and starts it, with no word to or from here. Where an
 input is made elsewhere, whoever makes it is told to send it on. Scopes that only a run
 can tell are judged where the data lies: an engine hands a task back that an input's
-scope turns out to forbid there, and the task is placed anew, or refused.
+scope turns out to forbid there, and the task is placed anew, or refused. Where an input
+is in *doubt*, as its maker's function never ran or is known to give scoped results, a
+task is sent ahead only to where the input is made.
 
 The processors that a task may run on are its *allowed* mask. An empty mask is final if
 the scopes never meet, or at once if the task may not wait for a processor; otherwise
@@ -47,6 +49,7 @@ from scopekit.errors import (
 )
 from scopekit.graph import FINAL_STATES, TaskRecord
 from scopekit.scheduler import events as ev
+from scopekit.scheduler.doubts import Doubts
 from scopekit.scheduler.leaving import held_by_these_alone, where_it_can_go
 from scopekit.scheduler.lineage import makers_to_run_again
 from scopekit.scheduler.load import Loads
@@ -103,6 +106,7 @@ class Scheduler(Records):
         self._to_use: deque[Processor] = deque()
         self._unplanned: dict[int, None] = {}  # whose results others were sent ahead for
         self._masks: dict[int, tuple[Operands, int]] = {}
+        self._doubts = Doubts()
         self._handlers: dict[type, Callable[[Any], None]] = {
             ev.TaskSpawned: self._on_spawned,
             ev.ChildSpawned: self._on_child_spawned,
@@ -162,9 +166,9 @@ class Scheduler(Records):
             task, output, at = self._to_block.popleft()
             self._block(self.tasks[task], output, at)
         if self._to_place:
-            record = self.tasks[self._to_place.popleft()]
-            if record.state == "waiting" and record.processor is None and not record.unplanned:
-                self._place(record, self._at)  # unless it was placed, or ended, in between
+            record = self.tasks.get(self._to_place.popleft())
+            if record is not None and _is_to_be_placed(record):
+                self._place(record, self._at)
         elif self._to_use:
             load = self.loads.by_processor.get(self._to_use.popleft())
             if load is not None:
@@ -352,6 +356,10 @@ class Scheduler(Records):
         if record.suspected:
             self._place_alone(record)
             return
+        doubted = self.doubted_inputs(record) if record.missing else ()
+        if doubted:
+            self._place_by_doubted(record, doubted)
+            return
         choice = self._choose(record, forced=forced)
         if choice is not None:
             self._send(record, *choice)
@@ -359,6 +367,29 @@ class Scheduler(Records):
         self._turn(record, "waiting" if record.missing else "queued")
         record.line = record.allowed
         self._lines.setdefault(record.allowed, deque()).append(spec.id)
+
+    def doubted_inputs(self, record: TaskRecord) -> list[TaskRecord]:
+        """Returns the makers of inputs that may turn out to be valid in fewer places."""
+        chunks, tasks = self.table.records, self.tasks
+        return [
+            tasks[chunk.maker]
+            for need in record.spec.inputs
+            if (chunk := chunks[need.chunk]).state == "pending"
+            and chunk.maker is not None
+            and self._doubts.about(tasks[chunk.maker].spec.function)
+        ]
+
+    def _place_by_doubted(self, record: TaskRecord, makers: list[TaskRecord]) -> None:
+        """Sends a task to where its doubted inputs are made; else it waits until they are."""
+        homes = list(dict.fromkeys(m.processor.worker for m in makers if m.processor is not None))
+        if len(homes) == 1:
+            load = self.loads.least(record.allowed, homes[0])
+            if load is not None and self.loads.may_wait_at(load):
+                self._send(record, load, "its inputs are made there")
+                return
+        self._turn(record, "waiting")
+        for maker in makers:
+            self._doubts.hold(record.spec.id, maker.spec.function)
 
     def _turn(self, record: TaskRecord, state: TaskState) -> None:
         record.state = state
@@ -647,12 +678,19 @@ class Scheduler(Records):
                 break
             record = self.tasks[task]
             movable = record.state == "queued" and not record.asked_back and not record.suspected
-            if movable and self._mask(self.operands(record)) & idle.bit:
+            if movable and self._allowed_now(record) & idle.bit:
                 record.asked_back = True
                 wanted.append(task)
         if wanted:
             worker = loaded.processor.worker
             self.out.put(ev.RunsAskedBack(worker, tuple(wanted), self.out.cause))
+
+    def _allowed_now(self, record: TaskRecord) -> int:
+        """Returns the processors that a task may run on by what its inputs turned out to be."""
+        if record.spec.inputs:
+            record.operands = None
+            record.operands = self.operands(record)
+        return self._mask(self.operands(record))
 
     # -- running ----------------------------------------------------------------
 
@@ -683,7 +721,10 @@ class Scheduler(Records):
             self._drop_late(event)
             return
         record.started = started
-        self.loads.learn(record.spec.function, finished - started)
+        function = record.spec.function
+        self.loads.learn(function, finished - started)
+        scoped = any(result.scope is not _UNSCOPED for result in results)
+        self._to_place.extend(self._doubts.learn(function, scoped=scoped))
         for result in results:
             for waiter in self.table.hold(result, worker, finished, self.topology):
                 self._count_in(self.tasks[waiter])
@@ -725,6 +766,7 @@ class Scheduler(Records):
             self._turn(record, "waiting")
             self._place(record, event.finished, forced=True)
             return
+        self._to_place.extend(self._doubts.release(record.spec.function))
         self._end(record, "failed", event.failure, at=event.finished)
 
     def _on_handed_back(self, event: ev.RunHandedBack) -> None:
@@ -1288,6 +1330,12 @@ class Scheduler(Records):
             if (deadline := self.tasks[task].deadline) is not None
         )
         return min(deadlines, default=None)
+
+
+def _is_to_be_placed(record: TaskRecord) -> bool:
+    """Tells whether a task was not placed, and did not end, in between."""
+    nowhere = record.processor is None and not record.line
+    return nowhere and record.state == "waiting" and not record.unplanned
 
 
 def _is_lined_up(record: TaskRecord | None, mask: int) -> bool:

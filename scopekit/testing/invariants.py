@@ -251,7 +251,9 @@ class Invariants:
         if (number in scheduler._unmatched) != (state == "unmatched"):
             raise Violation("I9", f"task {number} is {state}: not as the unmatched are kept")
         aside = number in scheduler._suspects
-        held_back = record.missing and (record.suspected or not record.spec.idempotent)
+        held_back = record.missing and (
+            record.suspected or not record.spec.idempotent or scheduler.doubted_inputs(record)
+        )
         if not (placed or record.line or aside or state == "unmatched" or unplanned or held_back):
             raise Violation("I9", f"task {number} is {state} and nowhere")
         if placed + bool(record.line) + aside + (state == "unmatched") > 1:

@@ -124,11 +124,11 @@ class TrustsTheDead(Scheduler):
 class RepeatsWhatMustNotBe(Scheduler):
     """Runs again what must not run twice."""
 
-    def _rerun(self, record: TaskRecord, event: ev.WorkerLeft) -> None:
+    def _rerun(self, record: TaskRecord, event: ev.WorkerLeft, *, begun: bool) -> None:
         if not record.spec.idempotent:
             self._wait_again(record, event.at)
             return
-        super()._rerun(record, event)
+        super()._rerun(record, event, begun=begun)
 
 
 class SendsAheadWhatMustNotBe(Scheduler):
@@ -144,15 +144,15 @@ class SendsAheadWhatMustNotBe(Scheduler):
 class BlamesNobody(Scheduler):
     """Lets a task kill as many processes as it likes."""
 
-    def _rerun(self, record: TaskRecord, event: ev.WorkerLeft) -> None:
-        super()._rerun(record, event._replace(planned=True))
+    def _rerun(self, record: TaskRecord, event: ev.WorkerLeft, *, begun: bool) -> None:
+        super()._rerun(record, event._replace(planned=True), begun=begun)
 
 
 class BlamesPlannedStops(Scheduler):
     """Suspects tasks of processes that were stopped on purpose."""
 
-    def _rerun(self, record: TaskRecord, event: ev.WorkerLeft) -> None:
-        super()._rerun(record, event._replace(planned=False))
+    def _rerun(self, record: TaskRecord, event: ev.WorkerLeft, *, begun: bool) -> None:
+        super()._rerun(record, event._replace(planned=False), begun=begun)
 
 
 class RunsSuspectsInCompany(Scheduler):

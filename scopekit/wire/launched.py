@@ -33,7 +33,9 @@ _TICK = 0.01
 _POLITE = 1.0
 _RESYNC_AFTER = 1.0
 _TAIL_LINES = 15
-_SILENCE_MS = 4000
+# An engine that ends is told at once by its nanny. One that is silent may be frozen, or its
+# machine suspended, and goes on afterwards with what it had.
+_SILENCE_MS = 30_000
 _FAST_CONTROLLER = (
     "--IPController.db_class=nodb",
     "--IPController.use_threads=True",

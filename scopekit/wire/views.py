@@ -19,9 +19,10 @@ from scopekit.wire.codec import KnownFunctions, dump_value, load_value
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from scopekit.graph import StoredChunk, WorkerId
+    from scopekit.graph import WorkerId
     from scopekit.wire import messages as msg
     from scopekit.wire.cluster import ClusterLink
+    from scopekit.wire.peers import Given
 
 __all__ = ("ViewWire",)
 
@@ -219,9 +220,7 @@ class ViewWire:
 
     # -- chunks -----------------------------------------------------------------
 
-    def ask(
-        self, worker: WorkerId, chunks: Sequence[int], timeout: float | None
-    ) -> list[tuple[StoredChunk, bytes]]:
+    def ask(self, worker: WorkerId, chunks: Sequence[int], timeout: float | None) -> list[Given]:
         """Asks an engine for chunks, as the client.
 
         Raises:
@@ -237,7 +236,7 @@ class ViewWire:
         except ScopekitError as error:
             raise ChunkLostError(f"worker {worker}, which held the value, is gone") from error
         try:
-            given: list[tuple[StoredChunk, bytes]] = reply.get(-1 if timeout is None else timeout)
+            given: list[Given] = reply.get(-1 if timeout is None else timeout)
         except ipyparallel.TimeoutError:
             raise TimeoutError(f"worker {worker} gave no answer within {timeout:.3g} s") from None
         except ipyparallel.EngineError as error:

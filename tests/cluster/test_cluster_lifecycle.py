@@ -370,7 +370,10 @@ def test_attach_to_a_file_left_behind_ends(pair, tmp_path):
 
 def owner(body, *arguments):
     """Run a script that launches a cluster, in a process of its own."""
-    script = f"import os, signal, sys, time\nfrom scopekit.wire.cluster import launch\n{body}"
+    # Whoever runs the tests in the background may have it ignored, and children inherit that.
+    heed = "signal.signal(signal.SIGINT, signal.default_int_handler)"
+    imports = "import os, signal, sys, time\nfrom scopekit.wire.cluster import launch"
+    script = f"{imports}\n{heed}\n{body}"
     return subprocess.Popen(
         [sys.executable, "-c", script, *arguments],
         stdout=subprocess.PIPE,

@@ -1,5 +1,6 @@
 """The scheduler against any sequence of events that engines and users can make."""
 
+import figures
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
@@ -21,6 +22,7 @@ from scopekit.scopes import (
 from scopekit.testing.invariants import Invariants
 from scopekit.testing.watching import watch
 
+COUNTED = {"runs": 0, "events": 0, "tasks": 0}
 NODES = "aabb"
 LEAVES = st.one_of(
     st.sampled_from([AnyScope(), DefaultScope(), NodeScope("a"), NodeScope("b"), NodeScope("c")]),
@@ -358,6 +360,7 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     def teardown(self):
         """Every wait ends once engines finish what they have, and the clock goes on."""
+        self.count()
         for _ in range(60):
             if not self.go_on():
                 break
@@ -372,6 +375,13 @@ class SchedulerMachine(RuleBasedStateMachine):
             if count:
                 self.handle(ev.HandlesDropped((chunk,) * count))
         assert self.scheduler.chunks == {}
+
+    def count(self):
+        COUNTED["runs"] += 1
+        COUNTED["events"] += self.watched._events
+        COUNTED["tasks"] += len(self.scheduler.tasks)
+        told = ", ".join(f"{count} {what}" for what, count in COUNTED.items())
+        figures.tell("scheduler against its model", told)
 
     def go_on(self):
         """Does once all that can be done; returns whether there was anything."""

@@ -1,5 +1,6 @@
 """A harness that finds nothing proves nothing: it must find the bugs that are planted."""
 
+import figures
 import pytest
 
 from scopekit.testing import SABOTAGES, find
@@ -18,12 +19,14 @@ def test_a_planted_bug_is_found(kind):
     TRIED[kind.__name__] = catch
 
 
-def test_all_planted_bugs_are_found(capsys):
+def test_all_planted_bugs_are_found():
     if not TRIED:
         pytest.skip("no bug was looked for")
     slowest = max(TRIED, key=lambda name: TRIED[name].tried)
-    with capsys.disabled():
-        print(f"\n{len(TRIED)} of {len(SABOTAGES)} planted bugs found,")
-        print(f"the last, {slowest}, in {TRIED[slowest].tried} worlds")
+    figures.tell(
+        "sabotage",
+        f"{len(TRIED)} of {len(SABOTAGES)} planted bugs found,"
+        f" the last, {slowest}, in {TRIED[slowest].tried} worlds",
+    )
 
     assert len(SABOTAGES) >= 25

@@ -2,6 +2,7 @@
 
 import time
 
+import figures
 import pytest
 
 from scopekit.testing.scale import measure
@@ -18,15 +19,14 @@ def best(tasks, processors):
     return min(costs, key=lambda cost: cost.microseconds)
 
 
-def told(costs, capsys):
-    with capsys.disabled():
-        print("\n" + "\n".join(map(str, costs)))
+def told(what, costs):
+    figures.tell(what, "\n  ".join(["", *map(str, costs)]))
 
 
-def test_the_cost_of_a_task_is_flat(capsys):
+def test_the_cost_of_a_task_is_flat():
     costs = [best(10_000, processors) for processors in (10, 100, 1000, 10_000)]
     costs.append(measure(100_000, 1000, time.process_time))
-    told(costs, capsys)
+    told("scheduler alone", costs)
 
     times = [cost.microseconds for cost in costs]
     assert max(times) < MICROSECONDS
@@ -44,10 +44,10 @@ def test_finished_history_is_folded_away(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_the_cost_of_a_task_is_flat_up_to_a_million(capsys):
+def test_the_cost_of_a_task_is_flat_up_to_a_million():
     costs = [best(1000, processors) for processors in (10, 100, 1000)]
     costs += [measure(10**6, processors, time.process_time) for processors in (10, 1000, 10_000)]
-    told(costs, capsys)
+    told("scheduler alone, up to a million tasks", costs)
 
     times = [cost.microseconds for cost in costs]
     assert max(times) < MICROSECONDS

@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 
+import figures
 import pytest
 
 from scopekit.testing import Size, World, draw_plan, run_seeds
@@ -27,13 +28,14 @@ def test_what_was_wrong_once_is_right():
     assert not tally.failures, told(tally)
 
 
-def test_nothing_goes_wrong_in_any_world(capsys):
+def test_nothing_goes_wrong_in_any_world():
     began = time.perf_counter()
     tally = run_seeds(range(BASE, BASE + COUNT))
     took = time.perf_counter() - began
 
-    with capsys.disabled():
-        print(f"\nseeds from {BASE}, {60 * COUNT / took:.0f} a minute\n{tally.text()}")
+    figures.tell(
+        "simulated", f"seeds from {BASE}, {60 * COUNT / took:.0f} a minute, {tally.text()}"
+    )
     assert not tally.failures, told(tally)
 
 
@@ -49,6 +51,7 @@ def test_every_fault_happens_many_times():
 @pytest.mark.slow
 def test_nothing_goes_wrong_in_larger_worlds():
     tally = run_seeds(range(BASE, BASE + 1000), size=Size((50, 200), (3, 12)))
+    figures.tell("simulated, larger", f"seeds from {BASE}, {tally.text()}")
 
     assert not tally.failures, told(tally)
 
@@ -56,6 +59,7 @@ def test_nothing_goes_wrong_in_larger_worlds():
 @pytest.mark.slow
 def test_nothing_goes_wrong_in_many_worlds():
     tally = run_seeds(range(2 * BASE, 2 * BASE + 20_000))
+    figures.tell("simulated, many", f"seeds from {2 * BASE}, {tally.text()}")
 
     assert not tally.failures, told(tally)
 

@@ -410,6 +410,16 @@ def test_an_error_settles_the_task_and_blocks_its_dependants(watched):
     assert {c.failure for c in ends} == {"boom"}
 
 
+@pytest.fixture
+def usual_recursion_limit():
+    """Tasks that run in this process and wait for others may have raised it."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(1000)
+    yield
+    sys.setrecursionlimit(before)
+
+
+@pytest.mark.usefixtures("usual_recursion_limit")
 def test_a_chain_of_thousands_is_blocked_without_recursion(watched):
     count = 5_000
     assert count > sys.getrecursionlimit()
@@ -1177,3 +1187,58 @@ def test_what_gathers_at_one_processor_is_shared_with_an_idle_one():
     assert asked
     number = asked[0][1]
     assert sent(watched.hand_back(number)) == {number: 1}
+
+
+# -- inputs in doubt --------------------------------------------------------------
+
+
+def test_a_task_goes_ahead_of_an_input_in_doubt_only_to_where_that_is_made(watched):
+    watched.spawn(1, function="new", scope=ProcessScope(1))
+    commands = [c for number in (3, 5, 7) for c in watched.spawn(number, 2)]
+
+    assert sent(commands) == {3: 1, 5: 1, 7: 1}
+
+
+def test_a_task_that_may_not_run_there_is_held_until_the_doubt_is_over(watched):
+    watched.spawn(1, function="new", scope=ProcessScope(1))
+    watched.spawn(3, function="new", scope=ProcessScope(1))
+    assert sent(watched.spawn(5, 4, scope=ProcessScope(0))) == {}
+
+    assert sent(watched.finish(1))[5] == 0
+
+
+def test_what_gave_a_scoped_result_once_stays_in_doubt(watched):
+    watched.spawn(1, function="new", scope=ProcessScope(1))
+    watched.finish(1, scope=ProcessScope(1))
+    watched.spawn(3, function="new", scope=ProcessScope(2))
+    assert sent(watched.spawn(5, 4, scope=ProcessScope(0))) == {}
+    watched.spawn(7, function="new", scope=ProcessScope(1))
+
+    assert sent(watched.finish(7)) == {}
+
+
+def test_users_of_a_scoped_input_come_in_the_order_in_which_they_were_spawned(watched):
+    watched.spawn(1, function="new", scope=ProcessScope(1))
+    commands = [c for number in (3, 5, 7, 9) for c in watched.spawn(number, 2, function="use")]
+    commands += watched.finish(1, scope=ProcessScope(1))
+    commands += watched.spawn(11, 2, function="use") + watched.finish(3, took=1e-4)
+
+    assert sent(commands) == dict.fromkeys((3, 5, 7, 9, 11), 1)
+    assert list(sent(commands)) == [3, 5, 7, 9, 11]
+
+
+def test_tasks_held_for_a_function_that_fails_are_not_kept(watched):
+    watched.spawn(1, function="new", scope=ProcessScope(1))
+    watched.spawn(3, 2, scope=ProcessScope(0))
+    watched.fail(1)
+
+    assert watched.scheduler.tasks[3].state == "blocked"
+    assert watched.scheduler._doubts.release("new") == []
+
+
+def test_users_of_an_input_that_turned_out_to_be_scoped_are_not_asked_back_for_others(watched):
+    watched.spawn(1, function="new", scope=ProcessScope(1))
+    for number in (3, 5, 7, 9):
+        watched.spawn(number, 2, function="unknown")
+
+    assert asked_back(watched.finish(1, scope=ProcessScope(1))) == []
