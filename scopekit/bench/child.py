@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ("Order", "main")
 
-_WARM = 1000
+_WARM = 200
 # Those with several figures, and those that start sessions of their own.
 _SERIES = {"patterns": patterns, "metg": metg}
 _ALONE = {"free_cores": free_cores, "unions": unions, "placement": placement, "memory": memory}

@@ -31,6 +31,7 @@ _END = 20.0
 _POLITE = 3.0
 _KILLED = 15.0
 _REASON = 200
+_SILENT = "it ended early"
 
 
 def measure(order: Order, limit: float, take: Callable[[dict[str, Any]], None]) -> None:
@@ -115,9 +116,6 @@ def _run(order: Order, folder: Path, limit: float, listen: Callable[[dict[str, A
         finally:
             family.end()
     return reason if reason != _SILENT else _last_words(log)
-
-
-_SILENT = "it ended early"
 
 
 def _environment(folder: Path) -> dict[str, str]:

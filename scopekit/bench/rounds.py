@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from scopekit.bench.child import Order
 from scopekit.bench.figures import Failure, Figure
 from scopekit.bench.isolation import measure
-from scopekit.bench.workloads import WORKLOADS
+from scopekit.bench.workloads import OFTEN, WORKLOADS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -73,8 +73,15 @@ def run_rounds(asked: Asked, say: Callable[[str], None]) -> Found:
             for workloads in _parts(asked.workloads, system, last=last):
                 names = ", ".join(workloads)
                 say(f"round {number + 1} of {asked.rounds}: {system}: {names}")
-                _Part(asked, system, number, found, say).run(list(workloads))
+                part = replace(asked, patterns=_patterns(asked.patterns, last=last))
+                _Part(part, system, number, found, say).run(list(workloads))
     return found
+
+
+def _patterns(patterns: tuple[str, ...], *, last: bool) -> tuple[str, ...]:
+    """Returns which patterns a round has: all would take too long for every round."""
+    often = tuple(pattern for pattern in patterns if pattern in OFTEN)
+    return patterns if last or not often else often
 
 
 def _free_cores(asked: Asked) -> list[float]:

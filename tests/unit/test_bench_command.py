@@ -164,13 +164,14 @@ def test_an_interrupt_is_told(monkeypatch, capsys):
 
 def run_rounds(monkeypatch, script, **changes):
     """Runs rounds whose processes say what a function of their order returns."""
-    orders, said = [], []
+    orders, said, patterns = [], [], []
 
     def measure(order, limit, take):
         if order.workloads == ("free_cores",):
             take({"kind": "figure", "workload": "free_cores", "value": 0.5})
             return
         orders.append((order.system, *order.workloads))
+        patterns.append(order.patterns)
         for words in script(order):
             take({"case": "", **words})
 
@@ -184,7 +185,8 @@ def run_rounds(monkeypatch, script, **changes):
         "patterns": (),
         "limit": 1,
     } | changes
-    return rounds.run_rounds(rounds.Asked(**asked), said.append), orders, said
+    found = rounds.run_rounds(rounds.Asked(**asked), said.append)
+    return found, orders, (said, patterns)
 
 
 def good(order):
@@ -221,7 +223,7 @@ def test_what_a_system_does_not_survive_is_left_out_and_the_rest_done(monkeypatc
         else:
             yield from good(order)
 
-    found, orders, said = run_rounds(monkeypatch, script, systems=("ray",), rounds=1)
+    found, orders, (said, _) = run_rounds(monkeypatch, script, systems=("ray",), rounds=1)
 
     assert orders == [("ray", "noops", "chain"), ("ray", "chain")]
     assert [(f.workload, f.reason) for f in found.failures] == [("noops", "hangs")]
@@ -236,6 +238,20 @@ def test_a_system_that_does_not_start_fails_in_all(monkeypatch):
 
     assert orders == [("ray", "noops", "chain")]
     assert [f.workload for f in found.failures] == ["noops", "chain"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "first", "last"),
+    [
+        (("tree", "no_comm", "fft"), ("no_comm",), ("tree", "no_comm", "fft")),
+        (("tree", "fft"), ("tree", "fft"), ("tree", "fft")),
+    ],
+)
+def test_most_patterns_are_in_the_last_round(asked, first, last, monkeypatch):
+    changes = {"workloads": ("metg",), "systems": ("ray",), "patterns": asked}
+    _, _, (_, patterns) = run_rounds(monkeypatch, good, **changes)
+
+    assert patterns == [first, last]
 
 
 def test_the_command_line_loads_no_peer():
