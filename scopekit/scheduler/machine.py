@@ -1004,7 +1004,10 @@ class Scheduler(Records):
 
     def _still_wanted(self, chunk_id: int) -> bool:
         chunk = self.table.records.get(chunk_id)
-        return chunk is not None and (chunk.handles > 0 or chunk.users > 0)
+        if chunk is None:
+            return False
+        # Of descendants a chunk may have to be made again that is wanted.
+        return chunk.handles > 0 or chunk.users > 0 or chunk.descendants > 0
 
     # -- chunks -----------------------------------------------------------------
 
