@@ -1,4 +1,4 @@
-"""The command line: ``scopekit demo``, ``scopekit lab``, ``scopekit --version``.
+"""The command line: ``scopekit demo``, ``lab``, ``bench``, and ``scopekit --version``.
 
 Exit codes: 0 all went as it should, 1 something did not, 2 it could not be tried,
 130 interrupted.
@@ -21,6 +21,7 @@ from textwrap import fill
 from typing import TYPE_CHECKING
 
 import scopekit
+from scopekit.bench.command import add_arguments, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -52,6 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if given.command == "lab":
             return _lab(further)
+        if given.command == "bench":
+            return _bench(given)
         return _demo(given.out, headless=given.headless, camera=given.camera)
     except KeyboardInterrupt:
         _complain("interrupted; its engines are ended")
@@ -83,6 +86,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands.add_parser(
         "lab", help="open the tutorial notebooks in JupyterLab; further words are JupyterLab's"
+    )
+    add_arguments(
+        commands.add_parser(
+            "bench", help="measure scopekit beside its peers, with two workers each on this machine"
+        )
     )
     return parser
 
@@ -219,6 +227,18 @@ def _notebooks() -> Path | None:
         if (folder / "notebooks" / "01-scopes.ipynb").is_file():
             return folder / "notebooks"
     return None
+
+
+# -- bench -------------------------------------------------------------------------------
+
+
+def _bench(given: argparse.Namespace) -> int:
+    try:
+        with _interruptible():
+            return run(given, _complain)
+    except KeyboardInterrupt:
+        _complain("interrupted; what it started is ended")
+        return _INTERRUPTED
 
 
 def _print(text: str) -> None:

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from scopekit.places import Topology
     from scopekit.scopes import Scope
     from scopekit.wire.codec import KnownFunctions
-    from scopekit.wire.peers import Pushed
+    from scopekit.wire.parcels import Parcel
+    from scopekit.wire.peers import Given, Pushed
 
 __all__ = ("Driver", "Wire", "print_output")
 
@@ -86,9 +87,7 @@ class Wire(Protocol):
     def forget(self, worker: WorkerId) -> None:
         """Drops what was to go to a process that is gone."""
 
-    def ask(
-        self, worker: WorkerId, chunks: Sequence[int], timeout: float | None
-    ) -> list[tuple[StoredChunk, bytes]]:
+    def ask(self, worker: WorkerId, chunks: Sequence[int], timeout: float | None) -> list[Given]:
         """Asks for chunks, as the client."""
 
 
@@ -430,7 +429,7 @@ class Driver:
                 self._later.append(ev.ChunkPinned(head, cast("Scope", body)))
                 self._later.append(ev.ChunksMissed(worker, (head,), time.time()))
             else:
-                put = msg.Put(head.id, cast("bytes", body), head.scope, head.processor, False)
+                put = msg.Put(head.id, cast("Parcel", body), head.scope, head.processor, False)
                 self._order(worker, put)
 
     def _drop(self, command: ev.DropChunks) -> None:
@@ -701,7 +700,7 @@ _EVENTS: dict[type, Callable[[Any, WorkerId], ev.Event]] = {
     msg.HandedBack: lambda said, worker: ev.RunHandedBack(
         said.task, worker, said.chunk, said.scope, time.time()
     ),
-    msg.Arrived: lambda said, worker: ev.ChunksArrived(worker, said.chunks),
+    msg.Arrived: lambda said, worker: ev.ChunksArrived(worker, said.chunks, time.time()),
     msg.StillWaiting: lambda said, worker: ev.ChunksMissed(worker, said.chunks, time.time()),
     msg.Returned: lambda said, worker: ev.HandlesReturned(worker, said.chunks),
     msg.ChunkPut: lambda said, worker: ev.ChunkStored(said.chunk, worker, time.time()),

@@ -9,7 +9,8 @@ from scopekit.errors import ChunkLostError, ProtocolError, ScopekitError, ScopeV
 from scopekit.guard import guard
 from scopekit.handles import handles_become
 from scopekit.scheduler import events as ev
-from scopekit.wire.codec import PickledError, load_value
+from scopekit.wire.codec import PickledError
+from scopekit.wire.parcels import load_parcel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from scopekit.graph import ChunkRecord, StoredChunk, WorkerId
     from scopekit.handles import Chunk
     from scopekit.wire.messages import PeerAddress
-    from scopekit.wire.peers import PeerClient
+    from scopekit.wire.parcels import Parcel
+    from scopekit.wire.peers import Given, PeerClient
 
 __all__ = ("Fetcher",)
 
@@ -111,7 +113,7 @@ class Fetcher:
 
     def ask(
         self, worker: WorkerId, chunks: Sequence[int], timeout: float | None = None
-    ) -> list[tuple[StoredChunk, bytes]]:
+    ) -> list[Given]:
         """Asks an engine, over its own socket where that can be reached."""
         address = self._addresses.get(worker)
         if self._asker is not None and address is not None and self._reaches(worker, address):
@@ -163,7 +165,7 @@ class Fetcher:
                 self._driver.handle(ev.ChunkPinned(error.chunk, error.scope))
             raise
         with handles_become(self._revive):
-            return {stored.id: _read(stored, pickled) for stored, pickled in given}
+            return {stored.id: _read(stored, parcel) for stored, parcel in given}
 
     def _reaches(self, worker: WorkerId, address: PeerAddress) -> bool:
         if worker not in self._reachable:
@@ -193,9 +195,9 @@ def _failure(record: ChunkRecord) -> BaseException:
     return ChunkLostError(f"chunk {record.id} was never made: its task failed")
 
 
-def _read(stored: StoredChunk, pickled: bytes) -> Any:
+def _read(stored: StoredChunk, parcel: Parcel) -> Any:
     try:
-        return load_value(pickled)
+        return load_parcel(parcel)
     except Exception as error:
         raise ScopekitError(
             f"the value of chunk {stored.id}, a {stored.type}, cannot be read here:"

@@ -208,10 +208,12 @@ class ChunkRecord:
         users: how many unfinished tasks need its value.
         descendants: how many tasks might have to run again for a chunk that is wanted,
             and would need it then.
+        aimed: when it was last ordered to be sent somewhere.
         cause: the number of the event that last changed its state.
     """
 
     __slots__ = (
+        "aimed",
         "cause",
         "declared",
         "descendants",
@@ -258,6 +260,7 @@ class ChunkRecord:
         self.senders: Mapping[WorkerId, WorkerId] = _NOBODY
         self.waiters: list[int] | None = None
         self.made: float | None = None
+        self.aimed = 0.0
         self.failure: Any = None
 
     @property

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from scopekit.graph import WorkerId
     from scopekit.wire.cluster import ClusterLink
     from scopekit.wire.direct import DirectHub
+    from scopekit.wire.lending import Loan
     from scopekit.wire.peers import KeyPair
 
 __all__ = ("NodeNames", "Roster", "check_card")
@@ -49,12 +50,17 @@ class NodeNames:
 class Roster:
     """Makes engines part of a session, and takes note of those that leave.
 
+    Attributes:
+        addresses: where engines serve their chunks.
+        borrowers: which engines can read what the client lends.
+
     Args:
         link: the engines.
         driver: what learns of them.
         session: the id of the session.
         threads: how many threads of each engine run tasks.
         keys: the key pair of the client, whose public half the engines are told.
+        memory: a card that shows whether an engine can read what the client lends.
         names: names the nodes.
         wire: "direct" or "views" to use that wire alone; None to use direct sockets where
             an engine can dial this process.
@@ -68,6 +74,7 @@ class Roster:
         *,
         threads: int,
         keys: KeyPair,
+        memory: Loan | None,
         names: NodeNames,
         wire: str | None,
     ) -> None:
@@ -75,11 +82,13 @@ class Roster:
         from scopekit.wire.views import ViewWire  # noqa: PLC0415  # loads ipyparallel
 
         self.addresses: dict[WorkerId, msg.PeerAddress] = {}
+        self.borrowers: dict[WorkerId, bool] = {}
         self._link = link
         self._driver = driver
         self._session = session
         self._threads = threads
         self._keys = keys
+        self._memory = memory
         self._names = names
         self._changes: deque[tuple[int, ...]] = deque()
         self._views = ViewWire(link, session, driver.take_reports, driver.wake)
@@ -173,6 +182,7 @@ class Roster:
             self._hub.forget(worker)
         self._driver.wires.pop(worker, None)
         self.addresses.pop(worker, None)
+        self.borrowers.pop(worker, None)
         planned = worker in self._dismissed
         self._driver.handle(ev.WorkerLeft(worker, time.time(), planned))
 
@@ -187,6 +197,7 @@ class Roster:
             self._driver.wires[card.worker] = direct.get(card.worker, self._views)
             if card.address is not None:
                 self.addresses[card.worker] = card.address
+            self.borrowers[card.worker] = card.borrows
             self._driver.handle(ev.WorkerJoined(self._process(card), time.time()))
 
     def _dial(self, agents: Sequence[msg.AgentCard]) -> dict[WorkerId, Wire]:
@@ -230,6 +241,7 @@ class Roster:
             threads=self._threads,
             report_header=self._views.report_header,
             client_key=self._keys[0],
+            client_memory=self._memory,
             controller=self._link.controller_host,
             lease=None if shared else _LEASE,
             directory=_working_directory() if shared else None,

@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from scopekit import looking
+from scopekit.arguments import LargeArguments
 from scopekit.driver import Driver
 from scopekit.engine.agent import Agent
 from scopekit.engine.lanes import InlineLane, ThreadLane
@@ -38,9 +39,11 @@ from scopekit.scopes import CLIENT, AnyScope, OSProc, ThreadProc, ambient, as_sc
 from scopekit.scopes.located import relocated
 from scopekit.spawning import SCOPE_OPTIONS, Spawner, chunk_id_of, function_name
 from scopekit.wire import messages as msg
-from scopekit.wire.codec import dump_value, pack_call, type_name
+from scopekit.wire.codec import pack_call, type_name
 from scopekit.wire.identity import identity_card
+from scopekit.wire.lending import open_lender
 from scopekit.wire.local import LocalWire
+from scopekit.wire.parcels import pack_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -49,9 +52,11 @@ if TYPE_CHECKING:
     from scopekit.explanation import Explanation
     from scopekit.graph import WorkerId
     from scopekit.scopes import Processor, Scope
+    from scopekit.wire.blobs import Blob
     from scopekit.wire.cluster import ClusterLink
     from scopekit.wire.codec import Call
-    from scopekit.wire.peers import PeerClient, Pushed
+    from scopekit.wire.frames import Buffer
+    from scopekit.wire.peers import Given, PeerClient, Pushed
 
 __all__ = ("Session", "current_session", "innermost_session")
 
@@ -106,6 +111,11 @@ class Session(Spawner):
         self._closing = threading.Lock()
         self._restore_output: Callable[[], None] = lambda: None
         self._here: WorkerId = 0 if link is None else CLIENT
+        self._lender = None if link is None else open_lender()
+        self._roster: Roster | None = None
+        if link is not None:
+            self._large = LargeArguments(self._chunk_of_buffer, self._buffer_of)
+            self._keep_buffer = self._large.chunk_of
         self._agent = self._open_agent()
         names = NodeNames()
         topology = Topology([self._process_here(names)])
@@ -149,11 +159,16 @@ class Session(Spawner):
             lambda reports: self._driver.take_reports(self._here, reports),
             fetch=self._ask,
             push=self._push,
+            lender=self._lender,
+            lends_to=self._lends_to,
             background=not inline,
         )
 
-    def _ask(self, worker: WorkerId, chunks: Sequence[int]) -> list[tuple[StoredChunk, bytes]]:
+    def _ask(self, worker: WorkerId, chunks: Sequence[int]) -> list[Given]:
         return self._fetcher.ask(worker, chunks)
+
+    def _lends_to(self, worker: WorkerId) -> bool:
+        return self._roster is not None and self._roster.borrowers.get(worker, False)
 
     def _push(self, worker: WorkerId, items: list[Pushed]) -> None:
         # The agent is there before the driver is.
@@ -181,13 +196,15 @@ class Session(Spawner):
         from scopekit.wire.peers import PeerClient, key_pair  # noqa: PLC0415  # loads zmq
 
         keys = key_pair()
-        asker = PeerClient(keys)
+        card = None if self._lender is None else self._lender.card
+        asker = PeerClient(keys, card)
         roster = Roster(
             link,
             self._driver,
             self.id,
             threads=self._threads,
             keys=keys,
+            memory=card,
             names=names,
             wire=self._wire,
         )
@@ -307,6 +324,18 @@ class Session(Spawner):
             self._hand_over(record, value, home)
         return Chunk(self, chunk_id, {**self.chunk_facts(chunk_id), "state": "released"})
 
+    def _chunk_of_buffer(self, buffer: Buffer) -> Chunk:
+        home = self._processors_here()[0]
+        stored = self._agent.store.put_blob(next(self._ids), buffer, home)
+        record = ChunkRecord(stored.id, stored.scope, processor=home, type=stored.type, handles=1)
+        self._expect(record)
+        self._driver.handle(ev.ChunkStored(stored, self._here, time.time()))
+        return Chunk(self, stored.id, self.chunk_facts(stored.id))
+
+    def _buffer_of(self, chunk: Chunk) -> Buffer:
+        blob: Blob = self._agent.store.value(chunk.id)
+        return blob.data
+
     def _expect(self, record: ChunkRecord) -> None:
         with self._driver.lock:
             self._driver.scheduler.expect(record)
@@ -347,16 +376,16 @@ class Session(Spawner):
 
     def _hand_over(self, record: ChunkRecord, value: Any, home: Processor) -> None:
         try:
-            pickled = dump_value(value)
+            parcel = pack_value(value).copied()
         except Exception as error:
             raise ScopekitError(
                 f"a {record.type} is to move to {home.describe()} and does not pickle:"
                 f" {error}. Make it there, in a task that returns tochunk(value, scope=...)."
             ) from error
-        record.nbytes = len(pickled)
+        record.nbytes = parcel.nbytes
         with self._driver.lock:
             self._driver.scheduler.expect(record)
-            put = msg.Put(record.id, pickled, record.scope, home, reports=True)
+            put = msg.Put(record.id, parcel, record.scope, home, reports=True)
             self._driver.wires[home.worker].send(home.worker, put)
         self._driver.wake()
 
@@ -664,6 +693,8 @@ class Session(Spawner):
             self._roster.stop_watching()
         self._driver.close()
         self._driver.end_all(_closed)
+        if self._link is not None:
+            self._large.clear()
         if self._roster is not None:
             self._roster.close()
         self._agent.close()

@@ -74,6 +74,9 @@ class Spawner:
         """Reads a scope that the user wrote."""
         return scope
 
+    # Makes chunks of the large buffers of arguments, where they are not to travel with each call.
+    _keep_buffer: Callable[[memoryview], Chunk] | None = None
+
     def _parent(self) -> int | None:
         """Returns the task that spawns, if one does."""
         return None
@@ -163,7 +166,7 @@ class Spawner:
         block = block_options()
         merged = given if block is NO_OPTIONS else given.merged_over(block)
         name = merged.name or self._number(function)
-        call = pack_call(f, args, kwargs, name=name)
+        call = pack_call(f, args, kwargs, name=name, keep=self._keep_buffer)
         result_scope = merged.result_scope
         scopes = operands(given)
         if scopes is not DEFAULT_OPERANDS:

@@ -111,7 +111,7 @@ class Watched:
     def __init__(self, topology=None, **options):
         self.scheduler = Checked(cluster() if topology is None else topology, **options)
         for function in PLAIN:
-            self.scheduler._doubts.learn(function, scoped=False)
+            self.scheduler.doubts.learn(function, scoped=False)
         self.now = 0.0
         self.final = {}
         self.chunk_states = {}
@@ -155,7 +155,7 @@ class Watched:
         return self.handle(ev.RunFailed(number, worker, failure, end - 0.01, end))
 
     def arrive(self, worker, *chunks):
-        return self.handle(ev.ChunksArrived(worker, chunks))
+        return self.handle(ev.ChunksArrived(worker, chunks, self.tick()))
 
     def miss(self, worker, *chunks):
         return self.handle(ev.ChunksMissed(worker, chunks, self.tick()))

@@ -18,10 +18,20 @@ LAYERS = {
     2: ("scheduler",),
     3: ("handles", "engine", "wire"),
     4: (
-        *("options", "driver", "roster", "fetching", "gather", "looking", "dag", "spawning"),
+        *(
+            "options",
+            "driver",
+            "roster",
+            "fetching",
+            "gather",
+            "looking",
+            "dag",
+            "spawning",
+            "arguments",
+        ),
         *("inside", "removal", "session", "api"),
     ),
-    5: ("plots", "encoding", "layout", "report", "notebook", "cli", "demo", "testing"),
+    5: ("plots", "encoding", "layout", "report", "notebook", "cli", "demo", "testing", "bench"),
 }
 LAYER = {f"scopekit.{name}": number for number, names in LAYERS.items() for name in names}
 # The public names; the command stands above all.
@@ -52,7 +62,7 @@ AS_TEXT = {
 }
 # Who imports what speaks to the outside, each with its reason.
 OUTSIDE = {
-    "ipyparallel": {"scopekit.wire": "the only way out"},
+    "ipyparallel": {"scopekit.wire": "the only way out", "scopekit.bench": "a peer"},
     "zmq": {"scopekit.wire": "the only way out"},
     "IPython": {
         "scopekit.wire": "where profiles lie, and whether a notebook runs",
@@ -63,7 +73,13 @@ OUTSIDE = {
     "anywidget": {"scopekit.notebook": "widgets"},
     "matplotlib": {"scopekit.plots": "pictures", "scopekit.report": "names the type of one"},
     "networkx": {"scopekit.dag": "the graph that users take away"},
-    "numpy": {"scopekit.demo": "what the stories compute with"},
+    "numpy": {
+        "scopekit.demo": "what the stories compute with",
+        "scopekit.bench": "the work of a task, and 100 MB to hand on",
+    },
+    "distributed": {"scopekit.bench": "a peer"},
+    "ray": {"scopekit.bench": "a peer"},
+    "parsl": {"scopekit.bench": "a peer"},
 }
 
 

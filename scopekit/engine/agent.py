@@ -7,6 +7,7 @@ thread that takes what has gathered.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import threading
@@ -22,6 +23,7 @@ from scopekit.engine.store import Store
 from scopekit.errors import (
     ChunkLostError,
     ScopeError,
+    ScopekitError,
     ScopeViolationError,
     TaskCancelledError,
 )
@@ -31,6 +33,8 @@ from scopekit.handles import Chunk, Task, handles_become, reviver
 from scopekit.scopes import AnyScope
 from scopekit.wire import messages as msg
 from scopekit.wire.codec import FIRST_INPUT, dump_error, load_value
+from scopekit.wire.lending import LoanOverError
+from scopekit.wire.parcels import load_parcel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -40,7 +44,9 @@ if TYPE_CHECKING:
     from scopekit.places import Topology
     from scopekit.scopes import Processor, Scope
     from scopekit.wire.codec import PickledError
-    from scopekit.wire.peers import Pushed
+    from scopekit.wire.lending import Lender
+    from scopekit.wire.parcels import Parcel
+    from scopekit.wire.peers import Given, Pushed
 
 __all__ = (
     "Agent",
@@ -122,6 +128,8 @@ class Agent:
         publish: sends a batch of reports to the session.
         fetch: asks another process for chunks.
         push: sends chunks to another process, or says which it may not have.
+        lender: lends values to other processes of the node, None if nobody does.
+        lends_to: tells which of them can read what it lends.
         background: False to publish in the thread that has something to report, at once.
     """
 
@@ -132,12 +140,16 @@ class Agent:
         lanes: Mapping[Processor, Lane],
         publish: Callable[[list[msg.Report]], None],
         *,
-        fetch: Callable[[WorkerId, Sequence[int]], list[tuple[StoredChunk, bytes]]],
+        fetch: Callable[[WorkerId, Sequence[int]], list[Given]],
         push: Callable[[WorkerId, list[Pushed]], None],
+        lender: Lender | None = None,
+        lends_to: Callable[[WorkerId], bool] = lambda _: False,
         background: bool = True,
     ) -> None:
         self.worker = worker
-        self.store = Store(worker, topology)
+        self.store = Store(worker, topology, lender)
+        self._lender = lender
+        self._lends_to = lends_to
         self.addresses: Mapping[WorkerId, msg.PeerAddress] = {}
         self._lanes = dict(lanes)
         self._publish = publish
@@ -154,6 +166,8 @@ class Agent:
         # That a chunk may not come here can be heard before the order that waits for it.
         self._refused: dict[int, Scope] = {}
         self._pushes: dict[WorkerId, list[Pushed]] = {}
+        # What was lent and could not be read here: it is asked for in another way.
+        self._unread: deque[tuple[WorkerId, int]] = deque()
         # Reentrant: Python may collect an object of a task's at any line in here, and
         # what its __del__ prints comes back.
         self._lock = threading.RLock()
@@ -255,9 +269,10 @@ class Agent:
     def _on_put(self, order: msg.Put) -> None:
         try:
             guard(order.chunk, order.scope, self.worker, self.topology)
+            loan = order.parcel.loan
             with handles_become(self.revive_chunk):
-                value = load_value(order.pickled)
-            stored = self.store.put(order.chunk, value, order.scope, order.processor)
+                value = load_parcel(order.parcel.borrowed())
+            stored = self.store.put(order.chunk, value, order.scope, order.processor, loan)
         except Exception as error:  # noqa: BLE001  # a user's __setstate__ may raise anything
             self._report(msg.PutFailed(order.chunk, dump_error(error, self._place())))
             return
@@ -288,7 +303,7 @@ class Agent:
 
     def _add_push(self, chunk: int, to: WorkerId) -> None:
         try:
-            item: Pushed = self.store.give(chunk, to)
+            item: Pushed = self.store.give(chunk, to, lent=self._can_lend_to(to))
         except ScopeViolationError as error:
             if error.scope is None:
                 return
@@ -299,6 +314,10 @@ class Agent:
         with self._lock:
             self._pushes.setdefault(to, []).append(item)
 
+    def _can_lend_to(self, worker: WorkerId) -> bool:
+        topology = self.topology
+        return topology.node_of(worker) == topology.node_of(self.worker) and self._lends_to(worker)
+
     def _flush_pushes(self) -> None:
         with self._lock:
             pushes, self._pushes = self._pushes, {}
@@ -307,21 +326,13 @@ class Agent:
 
     def take(self, sender: WorkerId, items: Iterable[Pushed]) -> None:
         """Takes what another process sends: chunks, or word that they may not be had."""
-        del sender
         arrived = []
         for item in items:
             head, body = item
             if isinstance(head, int):
                 self._hand_back_waiting(head, cast("Scope", body))
-                continue
-            try:
-                with handles_become(self.revive_chunk):
-                    value = load_value(cast("bytes", body))
-                self.store.put(head.id, value, head.scope, head.processor)
-            except Exception as error:  # noqa: BLE001  # a user's __setstate__ may raise anything
-                self._report(msg.PutFailed(head.id, dump_error(error, self._place())))
-                continue
-            arrived.append(head.id)
+            elif self._take_value(sender, head, cast("Parcel", body)):
+                arrived.append(head.id)
         if arrived:
             self._start_publisher()
             with self._lock:
@@ -330,6 +341,28 @@ class Agent:
         for chunk in arrived:
             self._chunk_is_here(chunk)
         self._flush_pushes()
+
+    def _take_value(self, sender: WorkerId, stored: StoredChunk, parcel: Parcel) -> bool:
+        try:
+            with handles_become(self.revive_chunk):
+                value = load_parcel(parcel.borrowed())
+            self.store.put(stored.id, value, stored.scope, stored.processor, parcel.loan)
+        except LoanOverError:
+            self._unread.append((sender, stored.id))
+            self._wake.set()
+            return False
+        except Exception as error:  # noqa: BLE001  # a user's __setstate__ may raise anything
+            self._report(msg.PutFailed(stored.id, dump_error(error, self._place())))
+            return False
+        return True
+
+    def _ask_for_unread(self) -> None:
+        """Asks for what was lent and could not be read here."""
+        while self._unread:
+            sender, chunk = self._unread.popleft()
+            # Where it cannot be had, whoever waits for it asks again.
+            with contextlib.suppress(ScopekitError, TimeoutError):
+                self.take(sender, self._fetch(sender, [chunk]))
 
     def _hand_back_waiting(self, chunk: int, scope: Scope) -> None:
         with self._lock:
@@ -457,6 +490,11 @@ class Agent:
                 " file of yours, start the engines in its folder, or send it along:"
                 f" cloudpickle.register_pickle_by_value({error.name})."
             )
+        elif type(error) is ValueError and "read-only" in str(error):
+            error.add_note(
+                "A large input that was made in another process is shared by all processes of its"
+                " node, and nobody may change it: work on a copy of it."
+            )
 
     def _inputs(self, order: msg.Run) -> list[Any]:
         """Returns the values of a task's inputs, as far as their scopes let it have them."""
@@ -543,8 +581,8 @@ class Agent:
         """
         if stored is None or chunk in self.store:
             return self.store.look(chunk)
-        _, pickled = self._fetch(stored.processor.worker, [chunk])[0]
-        return load_value(pickled), stored.scope
+        _, parcel = self._fetch(stored.processor.worker, [chunk])[0]
+        return load_parcel(parcel), stored.scope
 
     def cancel_child(self, task: Task) -> bool:
         """Cancels a task that was spawned and kept here, if it has not begun."""
@@ -618,6 +656,8 @@ class Agent:
             self._wake.wait(limit if self._dozing else _FLUSH_SECONDS)
             self._wake.clear()
             self._drop_released()
+            if self._unread:
+                self._ask_for_unread()
             self.children.report_handles()
             self.children.report_blocked(_FLUSH_SECONDS)
             self._note_running()
@@ -652,14 +692,20 @@ class Agent:
 
     # -- chunks, for code inside tasks and for peers ------------------------------
 
-    def give(self, chunks: Sequence[int], asker: WorkerId) -> list[tuple[StoredChunk, bytes]]:
+    def give(self, chunks: Sequence[int], asker: WorkerId, lent: bool = False) -> list[Given]:
         """Gives chunks to another process, as far as their scopes cover it.
+
+        Args:
+            chunks: their ids.
+            asker: who is to have them.
+            lent: True if the asker can read what this process lends.
 
         Raises:
             ScopeViolationError: the asker lies outside a chunk's scope.
             ChunkLostError: a chunk is not here.
         """
-        return [self.store.give(chunk, asker) for chunk in chunks]
+        lent = lent and self.topology.node_of(asker) == self.topology.node_of(self.worker)
+        return [self.store.give(chunk, asker, lent=lent) for chunk in chunks]
 
     def new_chunk(self, value: Any, processor: Processor | None, scope: Scope) -> Chunk:
         """Keeps a value that a task makes a chunk of.
@@ -703,9 +749,8 @@ class Agent:
         del timeout
         if chunk.id in self.store:
             return self.store.value(chunk.id)
-        stored, pickled = self._fetch(chunk.processor.worker, [chunk.id])[0]
-        del stored
-        return load_value(pickled)
+        _, parcel = self._fetch(chunk.processor.worker, [chunk.id])[0]
+        return load_parcel(parcel)
 
     def release_chunk(self, chunk_id: int) -> None:
         """Takes note that a handle in this process is gone."""
@@ -748,6 +793,8 @@ class Agent:
         if self._publisher is not None and self._publisher is not threading.current_thread():
             self._publisher.join(1.0)
         self.store.clear()
+        if self._lender is not None:
+            self._lender.close()
         self._functions.clear()
 
     def statistics(self) -> dict[str, int]:

@@ -20,15 +20,16 @@ from scopekit.wire import messages as msg
 from scopekit.wire.codec import dump_value, load_value
 from scopekit.wire.direct import DirectLine
 from scopekit.wire.identity import identity_card, local_address
+from scopekit.wire.lending import can_borrow, open_lender
 from scopekit.wire.peers import PeerClient, PeerServer, key_pair
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from scopekit.engine.lanes import Lane
-    from scopekit.graph import StoredChunk, WorkerId
+    from scopekit.graph import WorkerId
     from scopekit.scopes import Processor
-    from scopekit.wire.peers import Pushed
+    from scopekit.wire.peers import Given, Pushed
 
 __all__ = ("close_agent", "dial", "give_chunks", "how_far", "open_agent", "receive")
 
@@ -47,7 +48,10 @@ class _Home:
         self._publish = _Publisher(config)
         self._orders_came = 0
         self._client_key = config.client_key
-        self._asker = PeerClient(self._keys)
+        lender = open_lender()
+        card = None if lender is None else lender.card
+        self._asker = PeerClient(self._keys, card)
+        self.borrows = can_borrow(config.client_memory)
         self._main = LoopLane(asyncio.get_running_loop())
         self.agent = Agent(
             config.worker,
@@ -56,9 +60,11 @@ class _Home:
             self._report,
             fetch=self._fetch,
             push=self._push,
+            lender=lender,
+            lends_to=self._lends_to,
         )
         interface = local_address(config.controller)
-        self.server = PeerServer(self._keys, interface, self.agent.give, self.agent.take)
+        self.server = PeerServer(self._keys, interface, self.agent.give, self.agent.take, card)
         self._restore_output = route_output()
         self._timer: asyncio.TimerHandle | None = None
         self._session = config.session
@@ -110,7 +116,7 @@ class _Home:
         }
         return peers | {self._client_key: "client"}
 
-    def _fetch(self, worker: WorkerId, chunks: Sequence[int]) -> list[tuple[StoredChunk, bytes]]:
+    def _fetch(self, worker: WorkerId, chunks: Sequence[int]) -> list[Given]:
         address = self.agent.addresses.get(worker)
         if address is None:
             raise ChunkLostError(f"worker {worker}, which held an input, is gone")
@@ -121,6 +127,10 @@ class _Home:
                 f"worker {worker}, which holds an input, is gone or cannot be reached from"
                 f" worker {self.agent.worker}"
             ) from None
+
+    def _lends_to(self, worker: WorkerId) -> bool:
+        address = self.agent.addresses.get(worker)
+        return address is not None and can_borrow(address.memory)
 
     def _push(self, worker: WorkerId, items: list[Pushed]) -> None:
         address = self.agent.addresses.get(worker)
@@ -241,6 +251,7 @@ def open_agent(config_pickle: bytes) -> bytes:
             node_name=card["node_name"],
             incarnation=f"{card['node']}:{os.getpid()}:{card['started']}",
             address=home.server.address,
+            borrows=home.borrows,
         )
     )
 
@@ -282,7 +293,7 @@ def how_far(session: str, confirmed: int, again: bool) -> tuple[int, int]:
     return _homes[session].how_far(confirmed, again=again)
 
 
-def give_chunks(session: str, chunks: tuple[int, ...]) -> list[tuple[Any, bytes]]:
+def give_chunks(session: str, chunks: tuple[int, ...]) -> list[Given]:
     """Gives chunks to the client, as far as their scopes cover it."""
     return _homes[session].agent.give(chunks, "client")
 

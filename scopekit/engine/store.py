@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,10 @@ from scopekit.errors import ChunkLostError, ScopeViolationError
 from scopekit.graph import StoredChunk
 from scopekit.guard import guard
 from scopekit.scopes import AnyScope, ProcessScope, constrain
-from scopekit.wire.codec import dump_value, type_name, value_nbytes
+from scopekit.wire.blobs import Blob
+from scopekit.wire.codec import APART, type_name, value_nbytes
+from scopekit.wire.lending import borrow
+from scopekit.wire.parcels import Parcel, pack_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,6 +22,8 @@ if TYPE_CHECKING:
     from scopekit.graph import WorkerId
     from scopekit.places import Topology
     from scopekit.scopes import Processor, Scope
+    from scopekit.wire.frames import Buffer
+    from scopekit.wire.lending import Lender, Loan
 
 __all__ = ("Store",)
 
@@ -26,24 +32,56 @@ _UNSCOPED = AnyScope()
 
 @dataclass(slots=True)
 class _Entry:
+    """A value that is kept.
+
+    Attributes:
+        ids: how many chunks it is.
+        loan: where other processes of the node can read it, if any was given it.
+        borrowed: True if it lies in the memory of another process.
+    """
+
     value: Any
     scope: Scope
     processor: Processor
-    handles: int = 0
+    ids: int = 1
+    loan: Loan | None = None
+    borrowed: bool = False
 
 
 class Store:
-    """Keeps values by chunk id."""
+    """Keeps values by chunk id.
 
-    def __init__(self, worker: WorkerId, topology: Topology) -> None:
+    Args:
+        worker: the process that this is.
+        topology: the processes there are.
+        lender: lends values to other processes of the node, None if nobody does.
+    """
+
+    def __init__(self, worker: WorkerId, topology: Topology, lender: Lender | None = None) -> None:
         self._worker = worker
         self._entries: dict[int, _Entry] = {}
         # Reentrant: a value that is replaced may hold handles, whose end comes back here.
         self._lock = threading.RLock()
+        self._lender = lender
+        self._lending = threading.Lock()
         self.topology = topology
 
-    def put(self, chunk: int, value: Any, scope: Scope, processor: Processor) -> StoredChunk:
+    def put(
+        self,
+        chunk: int,
+        value: Any,
+        scope: Scope,
+        processor: Processor,
+        borrowed: Loan | None = None,
+    ) -> StoredChunk:
         """Keeps a value.
+
+        Args:
+            chunk: its id.
+            value: the value.
+            scope: where it is valid.
+            processor: its home.
+            borrowed: where it lies in the memory of another process, if it does.
 
         Raises:
             ScopeViolationError: this process lies outside the scope.
@@ -51,18 +89,41 @@ class Store:
         if scope is not _UNSCOPED:
             guard(chunk, scope, self._worker, self.topology)
         entry = _Entry(value, scope, processor)
+        if borrowed is not None:
+            entry.loan, entry.borrowed = borrowed, True
+            if type(value) is Blob:
+                value.loan = borrowed
         with self._lock:
             before = self._entries.get(chunk)
             self._entries[chunk] = entry
         # A value dies outside the lock: a finalizer of it may come back here.
-        del before
+        if before is not None:
+            self._let_go(before)
         return StoredChunk(chunk, scope, processor, type_name(value), value_nbytes(value))
+
+    def put_blob(self, chunk: int, data: Buffer, processor: Processor) -> StoredChunk:
+        """Keeps a copy of a buffer, where other processes of the node can read it."""
+        blob, loan = Blob(data), None
+        if self._lender is not None:
+            with contextlib.suppress(OSError):
+                loan = self._lender.lend(pack_value(blob).parts)
+        blob.data = bytes(data) if loan is None else borrow(loan)[-1]
+        stored = self.put(chunk, blob, _UNSCOPED, processor)
+        self._entries[chunk].loan = blob.loan = loan
+        return stored._replace(type="buffer", nbytes=memoryview(data).nbytes)
 
     def alias(self, chunk: int, existing: int) -> StoredChunk:
         """Keeps a value that is here already under a second id."""
         with self._lock:
-            self._entries[chunk] = self._entries[existing]
+            entry = self._entries[chunk] = self._entries[existing]
+            entry.ids += 1
         return self.describe(chunk)
+
+    def _let_go(self, entry: _Entry) -> None:
+        entry.ids -= 1
+        if not entry.ids and entry.loan is not None and not entry.borrowed:
+            assert self._lender is not None
+            self._lender.end(entry.loan)
 
     def describe(self, chunk: int) -> StoredChunk:
         """Tells all about a chunk but its value."""
@@ -84,8 +145,15 @@ class Store:
         entry = self._entry(chunk)
         return entry.value, entry.scope
 
-    def give(self, chunk: int, asker: WorkerId) -> tuple[StoredChunk, bytes]:
+    def give(
+        self, chunk: int, asker: WorkerId, *, lent: bool = False
+    ) -> tuple[StoredChunk, Parcel]:
         """Pickles a value for another process, if its scope covers that process.
+
+        Args:
+            chunk: its id.
+            asker: who is to have it.
+            lent: True if the asker can read what this process lends.
 
         Raises:
             ScopeViolationError: the asker lies outside the scope, or the value cannot
@@ -94,8 +162,10 @@ class Store:
         """
         entry = self._entry(chunk)
         guard(chunk, entry.scope, asker, self.topology)
+        if lent and entry.borrowed:
+            return self.describe(chunk), Parcel((), entry.loan)
         try:
-            pickled = dump_value(entry.value)
+            parcel = pack_value(entry.value)
         except Exception as error:  # noqa: BLE001  # a user's __reduce__ may raise anything
             entry.scope = constrain(entry.scope, ProcessScope(self._worker))
             raise ScopeViolationError(
@@ -105,7 +175,44 @@ class Store:
                 chunk,
                 entry.scope,
             ) from None
-        return self.describe(chunk), pickled
+        if lent and parcel.nbytes >= APART and self._is_for_whole_node(entry.scope):
+            parcel = self._lend(entry, parcel)
+        return self.describe(chunk), parcel if parcel.loan is not None else parcel.copied()
+
+    def _is_for_whole_node(self, scope: Scope) -> bool:
+        """Tells whether all processes of this node may have a value.
+
+        Others never lie in memory that they share.
+        """
+        node = self.topology.node_of(self._worker)
+        return scope is _UNSCOPED or all(
+            self.topology.admits(scope, process.worker)
+            for process in self.topology.processes
+            if process.node == node
+        )
+
+    def _lend(self, entry: _Entry, parcel: Parcel) -> Parcel:
+        """Puts a value where all processes of the node can read it, once for all of them."""
+        if self._lender is None:
+            return parcel
+        with self._lending:
+            if entry.loan is None or not self._is_unchanged(entry.value, entry.loan, parcel):
+                try:
+                    loan = self._lender.lend(parcel.parts)
+                except OSError:
+                    return parcel
+                before, entry.loan = entry.loan, loan
+                if before is not None:
+                    self._lender.end(before)
+            if not entry.ids:
+                # It was let go of in the meantime.
+                self._lender.end(entry.loan)
+            return Parcel((), entry.loan)
+
+    def _is_unchanged(self, value: Any, loan: Loan, parcel: Parcel) -> bool:
+        """Tells whether a value is still what was lent: a task may have changed it in place."""
+        assert self._lender is not None
+        return type(value) is Blob or self._lender.holds(loan, parcel.parts)
 
     def __contains__(self, chunk: int) -> bool:
         return chunk in self._entries
@@ -118,7 +225,9 @@ class Store:
         with self._lock:
             dropped = [self._entries.pop(chunk, None) for chunk in chunks]
         # Values die outside the lock: a finalizer of one may come back here.
-        del dropped
+        for entry in dropped:
+            if entry is not None:
+                self._let_go(entry)
 
     def clear(self) -> None:
         """Forgets all."""

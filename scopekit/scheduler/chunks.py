@@ -10,7 +10,7 @@ from scopekit.scheduler import events as ev
 from scopekit.scopes import AnyScope, constrain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from scopekit.graph import StoredChunk, TaskRecord, WorkerId
     from scopekit.places import Topology
@@ -73,9 +73,11 @@ class Chunks:
 
     Args:
         out: takes the commands.
+        clock: tells the time of the event that is being handled.
     """
 
-    def __init__(self, out: Outbox) -> None:
+    def __init__(self, out: Outbox, clock: Callable[[], float]) -> None:
+        self._clock = clock
         self.records: dict[int, ChunkRecord] = {}
         self.makers: dict[int, int] = {}
         self._out = out
@@ -235,6 +237,7 @@ class Chunks:
 
     def _aim(self, chunk: ChunkRecord, source: WorkerId, to: WorkerId) -> None:
         chunk.senders = {**chunk.senders, to: source}
+        chunk.aimed = self._clock()
         self._out.put(ev.SendChunk(chunk.id, source, to, self._out.cause))
 
     # -- who wants it ------------------------------------------------------------------

@@ -151,6 +151,7 @@ class ChunksArrived(NamedTuple):
 
     worker: WorkerId
     chunks: tuple[int, ...]
+    at: float
 
 
 class ChunksMissed(NamedTuple):

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from scopekit.errors import NoProcessorError
 from scopekit.scheduler.chunks import Chunks, Outbox
+from scopekit.scheduler.doubts import Doubts
 from scopekit.scheduler.load import Durations, Loads
 from scopekit.scheduler.placement import Operands, explain, never_meet
+from scopekit.scheduler.transfers import Transfers
 from scopekit.scopes import AnyScope
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from scopekit.explanation import Explanation
     from scopekit.graph import ChunkRecord, Input, TaskRecord, WorkerId
     from scopekit.places import Topology
-    from scopekit.scopes import Scope
+    from scopekit.scopes import Processor, Scope
 
 __all__ = ("Records", "outcome")
 
@@ -35,15 +38,42 @@ class Records:
         self.topology = topology
         self.tasks: dict[int, TaskRecord] = {}
         self.out = Outbox()
-        self.table = Chunks(self.out)
+        self.table = Chunks(self.out, lambda: self._at)
         self.budget = budget
         self.durations = Durations()
+        self.transfers = Transfers()
+        self.doubts = Doubts()
+        # Tasks that have no processor: in lines by the mask of where they may run, without
+        # anybody who may run them now, and to be alone in a process.
+        self._lines: dict[int, deque[int]] = {}
+        self._unmatched: dict[int, None] = {}
+        self._suspects: dict[int, None] = {}
+        self._unplanned: dict[int, None] = {}  # whose results others were sent ahead for
+        self._finished: deque[int] = deque()
+        self._finished_before = 0
+        # What is to be done before the next event.
+        self._to_block: deque[tuple[int, int, float]] = deque()
+        self._to_place: deque[int] = deque()
+        self._to_use: deque[Processor] = deque()
+        self._at = 0.0
+        # By the client's clock alone: engines have clocks of their own.
+        self._clock = 0.0
         self.loads = Loads(topology, self.durations, budget)
 
     @property
     def chunks(self) -> dict[int, ChunkRecord]:
         """The records of the chunks, by id."""
         return self.table.records
+
+    def found(self, tasks: Iterable[int]) -> Iterator[TaskRecord]:
+        """Yields the records of tasks, of those that were not folded away.
+
+        What waits for a chunk stays on its list when it ends otherwise, perhaps for long.
+        """
+        for task in tasks:
+            record = self.tasks.get(task)
+            if record is not None:
+                yield record
 
     # -- scopes of a task ----------------------------------------------------------
 

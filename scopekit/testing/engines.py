@@ -164,7 +164,7 @@ class Engine:
             stored = StoredChunk(chunk, held.scope, held.processor, "int", 8)
             self._tell(ev.ChunkStored(stored, self.worker, self._now))
         else:
-            self._tell(ev.ChunksArrived(self.worker, (chunk,)))
+            self._tell(ev.ChunksArrived(self.worker, (chunk,), self._now))
         self._is_here(chunk)
         self._flush_pushes()
 
@@ -227,7 +227,7 @@ class Engine:
             self._keep(chunk, held)
             arrived.append(chunk)
         if arrived:
-            self._reports.append(ev.ChunksArrived(self.worker, tuple(arrived)))
+            self._reports.append(ev.ChunksArrived(self.worker, tuple(arrived), self._now))
             self._flush_soon()
         for chunk in arrived:
             self._is_here(chunk)

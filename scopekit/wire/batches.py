@@ -23,6 +23,7 @@ from scopekit.scopes import AnyScope, ThreadProc
 from scopekit.wire import messages as msg
 from scopekit.wire.codec import dump_value
 from scopekit.wire.frames import pack, unpack
+from scopekit.wire.parcels import Parcel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
@@ -131,7 +132,7 @@ def _is_small(item: Any) -> bool:
     """Tells whether one pickle of this and of a few more is the quickest way."""
     if type(item) is msg.Run:
         return not isinstance(item.arguments, bytes) or len(item.arguments) < _LARGE
-    return type(item) is not msg.Put or len(item.pickled) < _LARGE
+    return type(item) is not msg.Put or item.parcel.nbytes < _LARGE
 
 
 def _decode(kind: int, frame: Sequence[Buffer], unpackers: dict[int, Unpacker]) -> list[Any]:
@@ -399,18 +400,22 @@ def _unpack_others(parts: _Parts, count: int) -> Iterable[Any]:
 
 
 def _pack_puts(puts: Sequence[msg.Put]) -> tuple[list[Column], list[Buffer]]:
-    facts = [(put.chunk, put.scope, put.processor, put.reports) for put in puts]
-    return [], [_dump([facts]), *(put.pickled for put in puts)]
+    facts = [(put.chunk, put.parcel.loan, put.scope, put.processor, put.reports) for put in puts]
+    counts = array("I", [len(put.parcel.parts) for put in puts])
+    return [counts], [_dump([facts]), *(part for put in puts for part in put.parcel.parts)]
 
 
 def _unpack_puts(parts: _Parts, count: int) -> Iterable[Any]:
+    counts = parts.column("I", count)
     facts = parts.blob()
-    pickles = [parts.blob() for _ in range(count)]
+    values = [tuple(parts.blob() for _ in range(number)) for number in counts]
 
     def puts() -> Iterable[msg.Put]:
         (items,) = _load(facts, count)
-        for (chunk, scope, processor, reports), pickled in zip(items, pickles, strict=True):
-            yield msg.Put(chunk, bytes(pickled), scope, processor, reports)
+        for (chunk, loan, scope, processor, reports), value in zip(items, values, strict=True):
+            # A value may keep its buffers, and is not to keep the whole message with them.
+            parcel = Parcel(tuple(map(bytes, value)), loan)
+            yield msg.Put(chunk, parcel, scope, processor, reports)
 
     return puts()
 

@@ -23,14 +23,17 @@ import cloudpickle
 
 from scopekit.errors import RemoteError, ScopekitError
 from scopekit.handles import Chunk, HiddenHandleError, Task
+from scopekit.wire.blobs import Blob
 from scopekit.wire.fingerprint import fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from scopekit.wire.frames import Buffer
     from scopekit.wire.messages import PlainArguments
 
 __all__ = (
+    "APART",
     "FIRST_INPUT",
     "Call",
     "KnownFunctions",
@@ -41,11 +44,14 @@ __all__ = (
     "load_value",
     "pack_call",
     "read_handles",
+    "taking_out",
     "type_name",
     "value_nbytes",
 )
 
 _PROTOCOL = 5
+APART = 1 << 16
+"""Buffers of so many bytes lie beside the pickle of what holds them."""
 _PACKAGE = Path(__file__).parent.parent
 _OWN_FRAMES = tuple(str(_PACKAGE / name) + os.sep for name in ("engine", "wire"))
 FIRST_INPUT = b""
@@ -69,12 +75,14 @@ class Call(NamedTuple):
         arguments: plain positional arguments, as messages carry them, or the pickle of
             positional and keyword arguments.
         handles: origin and handle of each input, in order.
+        apart: the last of these: chunks of the large buffers that arguments have.
     """
 
     digest: bytes
     function: bytes
     arguments: PlainArguments | bytes
     handles: tuple[tuple[str, Task | Chunk], ...]
+    apart: tuple[Chunk, ...] = ()
 
 
 class KnownFunctions:
@@ -127,6 +135,7 @@ def pack_call(
     kwargs: Mapping[str, Any],
     *,
     name: str,
+    keep: Callable[[memoryview], Chunk] | None = None,
 ) -> Call:
     """Pickles a call, with its handles taken out.
 
@@ -136,6 +145,8 @@ def pack_call(
             dicts and sets.
         kwargs: its keyword arguments, likewise.
         name: what messages call the task.
+        keep: makes chunks of the large buffers of arguments; None leaves these in the
+            pickle.
 
     Raises:
         ScopekitError: the function or an argument does not pickle; names which.
@@ -157,11 +168,15 @@ def pack_call(
     plain_kwargs = {
         key: _take_out(value, f"argument '{key}'", found) for key, value in kwargs.items()
     }
-    arguments = _dump_arguments(plain_args, plain_kwargs, names, name)
-    if isinstance(function, (Task, Chunk)):
-        return Call(FIRST_INPUT, b"", arguments, tuple(found))
-    digest, pickled = _known_function(function, name)
-    return Call(digest, pickled, arguments, tuple(found))
+    buffers: list[memoryview] = []
+    stays = None if keep is None else taking_out(buffers)
+    arguments = _dump_arguments(plain_args, plain_kwargs, names, name, stays)
+    digest, pickled = FIRST_INPUT, b""
+    if not isinstance(function, (Task, Chunk)):
+        digest, pickled = _known_function(function, name)
+    apart = () if keep is None else tuple(map(keep, buffers))
+    found += [("a large argument", chunk) for chunk in apart]
+    return Call(digest, pickled, arguments, tuple(found), apart)
 
 
 def _plain_arguments(
@@ -288,10 +303,14 @@ def _dump_function(function: Any, name: str) -> bytes:
 
 
 def _dump_arguments(
-    args: tuple[Any, ...], kwargs: dict[str, Any], names: Sequence[str], name: str
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    names: Sequence[str],
+    name: str,
+    stays: Callable[[pickle.PickleBuffer], bool] | None,
 ) -> bytes:
     try:
-        return dump_value((args, kwargs))
+        return dump_value((args, kwargs), stays)
     except HiddenHandleError as error:
         culprit, _ = _culprit(args, kwargs, names) or ("an argument", error)
         raise ScopekitError(f"{name}: {culprit} cannot be sent to an engine: {error}") from None
@@ -336,25 +355,47 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         return super().reducer_override(obj)
 
 
-def dump_value(value: Any) -> bytes:
-    """Pickles a value, functions and classes of the notebook by value."""
+def dump_value(value: Any, stays: Callable[[pickle.PickleBuffer], bool] | None = None) -> bytes:
+    """Pickles a value, functions and classes of the notebook by value.
+
+    Args:
+        value: the value.
+        stays: is asked of each buffer whether it is to lie in the pickle.
+    """
     with io.BytesIO() as file:
-        _Pickler(file, protocol=_PROTOCOL).dump(value)
+        _Pickler(file, protocol=_PROTOCOL, buffer_callback=stays).dump(value)
         return file.getvalue()
 
 
-def load_value(pickled: bytes) -> Any:
+def taking_out(buffers: list[memoryview]) -> Callable[[pickle.PickleBuffer], bool]:
+    """Makes what ``dump_value`` asks so that large buffers go into a list instead."""
+
+    def stays(buffer: pickle.PickleBuffer) -> bool:
+        try:
+            raw = buffer.raw()
+        except BufferError:
+            return True  # it is not in one piece
+        if raw.nbytes < APART:
+            return True
+        buffers.append(raw)
+        return False
+
+    return stays
+
+
+def load_value(pickled: Buffer) -> Any:
     """Reads a value back."""
     return pickle.loads(pickled)
 
 
 def load_arguments(pickled: bytes, inputs: Sequence[Any]) -> Any:
     """Reads something back, with the values of its inputs put in."""
+    buffers = [value.own() for value in inputs if type(value) is Blob]
     # An argument's own __setstate__ may read arguments of another call.
     before = getattr(_reading, "inputs", None)
     _reading.inputs = inputs
     try:
-        return pickle.loads(pickled)
+        return pickle.loads(pickled, buffers=buffers)
     finally:
         _reading.inputs = before
 

@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Sequence
 
-    from scopekit.graph import StoredChunk, WorkerId
+    from scopekit.graph import WorkerId
     from scopekit.wire.channel import Counts, Word
     from scopekit.wire.frames import Buffer
-    from scopekit.wire.peers import KeyPair
+    from scopekit.wire.peers import Given, KeyPair
 
 __all__ = ("DirectHub", "DirectLine", "DirectWire")
 
@@ -326,7 +326,7 @@ class DirectWire:
     def __init__(
         self,
         hub: DirectHub,
-        ask: Callable[[WorkerId, Sequence[int], float | None], list[tuple[StoredChunk, bytes]]],
+        ask: Callable[[WorkerId, Sequence[int], float | None], list[Given]],
     ) -> None:
         self.send = hub.send
         self.flush = hub.flush
@@ -575,14 +575,14 @@ def _set_up(socket: Any, keys: KeyPair) -> None:
 
 
 def _check_size(order: msg.Order) -> None:
-    bulk: object = None
-    if type(order) is msg.Run:
-        bulk = order.arguments
-    elif type(order) is msg.Put:
-        bulk = order.pickled
-    if type(bulk) is bytes and len(bulk) > _LARGEST_FRAME - _LARGEST_MESSAGE:
+    size = 0
+    if type(order) is msg.Run and type(order.arguments) is bytes:
+        size = len(order.arguments)
+    elif type(order) is msg.Put and order.parcel.loan is None:
+        size = order.parcel.nbytes
+    if size > _LARGEST_FRAME - _LARGEST_MESSAGE:
         raise ScopekitError(
-            f"{len(bulk)} bytes are to go to an engine at once, which takes no more than"
+            f"{size} bytes are to go to an engine at once, which takes no more than"
             f" {_LARGEST_FRAME}. Let a task make the value where it is needed, or cut it up."
         )
 

@@ -9,8 +9,9 @@ from scopekit.wire.codec import KnownFunctions
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from scopekit.graph import StoredChunk, WorkerId
+    from scopekit.graph import WorkerId
     from scopekit.wire.messages import Order
+    from scopekit.wire.peers import Given
 
 __all__ = ("LocalWire",)
 
@@ -18,7 +19,7 @@ __all__ = ("LocalWire",)
 class _Agent(Protocol):
     def receive(self, orders: Iterable[Order]) -> None: ...
 
-    def give(self, chunks: Sequence[int], asker: WorkerId) -> list[tuple[StoredChunk, bytes]]: ...
+    def give(self, chunks: Sequence[int], asker: WorkerId) -> list[Given]: ...
 
 
 class LocalWire:
@@ -50,9 +51,7 @@ class LocalWire:
         del worker
         return self._known
 
-    def ask(
-        self, worker: WorkerId, chunks: Sequence[int], timeout: float | None
-    ) -> list[tuple[StoredChunk, bytes]]:
+    def ask(self, worker: WorkerId, chunks: Sequence[int], timeout: float | None) -> list[Given]:
         """Asks the agent for chunks, as the client."""
         del worker, timeout
         return self._agent.give(chunks, "client")

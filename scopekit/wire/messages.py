@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from scopekit.places import Topology
     from scopekit.scopes import Processor, Scope
     from scopekit.wire.codec import PickledError
+    from scopekit.wire.lending import Loan
+    from scopekit.wire.parcels import Parcel
 
 __all__ = (
     "AgentCard",
@@ -58,10 +60,15 @@ only keeps the place.
 
 @dataclass(frozen=True, slots=True)
 class PeerAddress:
-    """Where a process serves its chunks, with the public key that proves it."""
+    """Where a process serves its chunks, with the public key that proves it.
+
+    Attributes:
+        memory: a card that shows who can read what it lends, None if it lends nothing.
+    """
 
     endpoint: str
     public_key: bytes
+    memory: Loan | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +81,7 @@ class AgentConfig:
         threads: how many thread processors it has, the main thread among them.
         report_header: the message header under which reports are published.
         client_key: the public key of the client, allowed to ask for chunks.
+        client_memory: a card that shows whether the engine can read what the client lends.
         controller: the host of ipyparallel's controller, which engines and client reach.
         lease: seconds without an order after which the client counts as gone, None if
             something else sees to that.
@@ -86,6 +94,7 @@ class AgentConfig:
     threads: int
     report_header: Mapping[str, object]
     client_key: bytes
+    client_memory: Loan | None
     controller: str
     lease: float | None = None
     directory: str | None = None
@@ -94,7 +103,11 @@ class AgentConfig:
 
 @dataclass(frozen=True, slots=True)
 class AgentCard:
-    """What an agent answers once it is installed."""
+    """What an agent answers once it is installed.
+
+    Attributes:
+        borrows: True if it can read what the client lends.
+    """
 
     worker: WorkerId
     pid: int
@@ -102,6 +115,7 @@ class AgentCard:
     node_name: str
     incarnation: str
     address: PeerAddress | None
+    borrows: bool = False
 
 
 # -- orders -------------------------------------------------------------------------
@@ -151,7 +165,7 @@ class Put:
     """
 
     chunk: int
-    pickled: bytes
+    parcel: Parcel
     scope: Scope
     processor: Processor
     reports: bool

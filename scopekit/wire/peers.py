@@ -12,22 +12,25 @@ import itertools
 import struct
 import threading
 import time
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from scopekit.errors import ChunkLostError, ProtocolError, ScopeViolationError
 from scopekit.wire.codec import dump_value, load_value
+from scopekit.wire.lending import Loan, LoanOverError, can_borrow
 from scopekit.wire.messages import PeerAddress
+from scopekit.wire.parcels import Parcel
 from scopekit.wire.strangers import Strangers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from scopekit.graph import StoredChunk, WorkerId
     from scopekit.scopes import Scope
+    from scopekit.wire.frames import Buffer
 
-__all__ = ("KeyPair", "PeerClient", "PeerServer", "Pushed", "key_pair")
+__all__ = ("Given", "KeyPair", "PeerClient", "PeerServer", "Pushed", "key_pair")
 
-_REFUSAL_LENGTH = 2
 _GIVEN = b"\x00"
 _REFUSED = b"\x01"
 _ID = struct.Struct("!Q")
@@ -41,8 +44,10 @@ _PATIENCE_SECONDS = 1.2 * _HANDSHAKE_MILLISECONDS / 1000
 _ASK_SECONDS = 60.0
 
 KeyPair = tuple[bytes, bytes]
-Pushed = tuple["StoredChunk", bytes] | tuple[int, "Scope"]
-"""A chunk with its pickle, or the id of one that may not be had, with its scope."""
+Given = tuple["StoredChunk", Parcel]
+"""A chunk with its value."""
+Pushed = Given | tuple[int, "Scope"]
+"""A chunk with its value, or the id of one that may not be had, with its scope."""
 
 
 def key_pair() -> KeyPair:
@@ -75,16 +80,19 @@ class PeerServer:
     Args:
         keys: the key pair of this process.
         interface: the address to bind to, such as ``"127.0.0.1"``.
-        give: pickles chunks for a worker, or raises if it may not have them.
+        give: pickles chunks for a worker, which may be able to read what this process
+            lends, or raises if it may not have them.
         take: takes what a worker sends without being asked.
+        card: shows whether others can read what this process lends.
     """
 
     def __init__(
         self,
         keys: KeyPair,
         interface: str,
-        give: Callable[[Sequence[int], WorkerId], list[tuple[StoredChunk, bytes]]],
+        give: Callable[[Sequence[int], WorkerId, bool], list[Given]],
         take: Callable[[WorkerId, list[Pushed]], None],
+        card: Loan | None = None,
     ) -> None:
         import zmq  # noqa: PLC0415  # loaded with the first session
         from zmq.auth.thread import ThreadAuthenticator  # noqa: PLC0415
@@ -106,7 +114,7 @@ class PeerServer:
         self._socket.setsockopt(zmq.HANDSHAKE_IVL, _HANDSHAKE_MILLISECONDS)
         self._strangers = Strangers(self._socket, _PATIENCE_SECONDS)
         port = self._socket.bind_to_random_port(f"tcp://{interface}")
-        self.address = PeerAddress(f"tcp://{interface}:{port}", keys[0])
+        self.address = PeerAddress(f"tcp://{interface}:{port}", keys[0], card)
         self._refused = 0
         self._thread = threading.Thread(target=self._serve, name="scopekit-peers", daemon=True)
         self._thread.start()
@@ -135,22 +143,23 @@ class PeerServer:
                 self._refused += 1
 
     def _answer(self, frames: Sequence[Any]) -> None:
-        routing, request, wanted, *pickles = frames
+        routing, request, wanted, *parts = frames
         key = str(request.get("User-Id")).encode()
         # The list may have lost the key since the connection was let in.
         asker = self._allowed.workers.get(key)
         if asker is None:
             raise ProtocolError("a peer that is not on the list asked for chunks")
         if request.bytes == _PUSHED:
-            self._take(asker, _read_pushed(wanted.bytes, [frame.bytes for frame in pickles]))
+            self._take(asker, _read_pushed(wanted.bytes, [frame.buffer for frame in parts]))
             return
-        if pickles:
-            raise ProtocolError("a request has two frames")
+        (card,) = parts
+        _ID.unpack(request.bytes)
         chunks = [number for (number,) in _ID.iter_unpack(wanted.bytes)]
         try:
-            given = self._give(chunks, asker)
-            answer = [_GIVEN, dump_value([stored for stored, _ in given])]
-            answer += [pickled for _, pickled in given]
+            lent = bool(card.bytes) and can_borrow(Loan.from_bytes(card.bytes))
+            given = self._give(chunks, asker, lent)
+            head = dump_value([(stored, _outline(parcel)) for stored, parcel in given])
+            answer = [_GIVEN, head, *(part for _, parcel in given for part in parcel.parts)]
         except Exception as error:  # noqa: BLE001  # the asker is told, whatever it is
             answer = [_REFUSED, dump_value(_sayable(error))]
         self._socket.send_multipart([routing.bytes, request.bytes, *answer], copy=False)
@@ -176,12 +185,14 @@ class PeerClient:
 
     Args:
         keys: the key pair of this process.
+        card: shows whether it can read what others lend; None if it lends nothing itself.
     """
 
-    def __init__(self, keys: KeyPair) -> None:
+    def __init__(self, keys: KeyPair, card: Loan | None = None) -> None:
         import zmq  # noqa: PLC0415  # loaded with the first session
 
         self._keys = keys
+        self._card = b"" if card is None else card.to_bytes()
         self._context = zmq.Context()
         self._sockets: dict[str, _Line] = {}
         self._pushers: dict[str, _Line] = {}
@@ -192,7 +203,7 @@ class PeerClient:
 
     def ask(
         self, address: PeerAddress, chunks: Sequence[int], timeout: float | None = None
-    ) -> list[tuple[StoredChunk, bytes]]:
+    ) -> list[Given]:
         """Asks one peer for chunks.
 
         Args:
@@ -201,7 +212,8 @@ class PeerClient:
             timeout: seconds to wait at most, a minute if None.
 
         Returns:
-            A description and the pickled value of each chunk, in order.
+            A description and the value of each chunk, in order. What was lent is this
+            process's own: it may be written to, and nobody else sees it.
 
         Raises:
             ScopeViolationError: this process lies outside a chunk's scope.
@@ -209,19 +221,23 @@ class PeerClient:
             TimeoutError: no answer came in time.
             ConnectionError: the peer is gone.
         """
+        until = time.monotonic() + (_ASK_SECONDS if timeout is None else timeout)
         with self._lock:
             lock = self._locks.setdefault(address.endpoint, threading.Lock())
         with lock:
-            return self._ask(address, chunks, _ASK_SECONDS if timeout is None else timeout)
+            given = self._ask(address, chunks, self._card, until)
+            try:
+                return [(stored, parcel.borrowed(own=True)) for stored, parcel in given]
+            except LoanOverError:
+                return self._ask(address, chunks, b"", until)
 
     def _ask(
-        self, address: PeerAddress, chunks: Sequence[int], timeout: float
-    ) -> list[tuple[StoredChunk, bytes]]:
+        self, address: PeerAddress, chunks: Sequence[int], card: bytes, until: float
+    ) -> list[Given]:
         socket = self._socket(self._sockets, address)
         number = _ID.pack(next(self._requests))
-        until = time.monotonic() + timeout
         try:
-            socket.send([number, b"".join(map(_ID.pack, chunks))])
+            socket.send([number, b"".join(map(_ID.pack, chunks)), card])
             while True:
                 socket.wait(until)
                 frames = socket.receive()
@@ -242,14 +258,20 @@ class PeerClient:
             address: where the peer serves.
             items: the chunks; or ids of those that it may not have, with their scopes.
         """
-        heads = [item[0] if isinstance(item[1], bytes) else item for item in items]
-        pickles = [item[1] for item in items if isinstance(item[1], bytes)]
+        heads: list[Any] = []
+        parts: list[Buffer] = []
+        for head, body in items:
+            if isinstance(body, Parcel):
+                heads.append((head, _outline(body)))
+                parts += body.parts
+            else:
+                heads.append((head, body))
         with self._lock:
             if self._closed:
                 return
             line = self._socket(self._pushers, address)
             with contextlib.suppress(ConnectionError):
-                line.send([_PUSHED, dump_value(heads), *pickles])
+                line.send([_PUSHED, dump_value(heads), *parts])
 
     def _socket(self, lines: dict[str, _Line], address: PeerAddress) -> _Line:
         line = lines.get(address.endpoint)
@@ -305,20 +327,20 @@ class _Line:
         """Tells whether the connection is over."""
         return bool(self._monitor.poll(0))
 
-    def send(self, frames: Sequence[bytes]) -> None:
+    def send(self, frames: Sequence[Buffer]) -> None:
         """Sends a message, without waiting.
 
         Raises:
             ConnectionError: nobody is there to whom it could go.
         """
         try:
-            self._socket.send_multipart(frames, self._zmq.DONTWAIT)
+            self._socket.send_multipart(frames, self._zmq.DONTWAIT, copy=False)
         except self._zmq.Again:
             raise ConnectionError(f"{self._endpoint} is gone") from None
 
-    def receive(self) -> list[bytes]:
-        frames: list[bytes] = self._socket.recv_multipart()
-        return frames
+    def receive(self) -> list[Buffer]:
+        frames = self._socket.recv_multipart(copy=False)
+        return [frame.buffer for frame in frames]
 
     def wait(self, until: float) -> None:
         """Waits for an answer.
@@ -344,17 +366,32 @@ class _Line:
         self._socket.close(0)
 
 
-def _read_pushed(heads: bytes, pickles: list[bytes]) -> list[Pushed]:
-    rest = iter(pickles)
-    # A description is longer than a refusal, which is an id and a scope.
+def _outline(parcel: Parcel) -> Loan | int:
+    """Says where a parcel is: in how many of the parts that follow, or lent."""
+    return len(parcel.parts) if parcel.loan is None else parcel.loan
+
+
+def _filled(outline: Loan | int, parts: Iterator[Buffer]) -> Parcel:
+    if isinstance(outline, Loan):
+        return Parcel((), outline)
+    found = tuple(islice(parts, outline))
+    if len(found) != outline or not found:
+        raise ProtocolError("a message lacks parts of a value")
+    return Parcel(found)
+
+
+def _read_pushed(heads: Buffer, parts: Sequence[Buffer]) -> list[Pushed]:
+    rest = iter(parts)
     return [
-        (head, next(rest)) if len(head) > _REFUSAL_LENGTH else head for head in load_value(heads)
+        (head, body) if isinstance(head, int) else (head, _filled(body, rest))
+        for head, body in load_value(heads)
     ]
 
 
-def _read_answer(frames: Sequence[bytes]) -> list[tuple[StoredChunk, bytes]]:
-    status, head, *pickles = frames
+def _read_answer(frames: Sequence[Buffer]) -> list[Given]:
+    status, head, *parts = frames
     if status == _REFUSED:
         error = load_value(head)
         raise error if isinstance(error, Exception) else ProtocolError("a peer refused")
-    return list(zip(load_value(head), pickles, strict=True))
+    rest = iter(parts)
+    return [(stored, _filled(outline, rest)) for stored, outline in load_value(head)]

@@ -25,9 +25,10 @@ from scopekit.wire.codec import KnownFunctions, dump_value, load_value
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from scopekit.graph import StoredChunk, WorkerId
+    from scopekit.graph import WorkerId
     from scopekit.wire import messages as msg
     from scopekit.wire.cluster import ClusterLink
+    from scopekit.wire.peers import Given
 
 __all__ = ("ViewWire",)
 
@@ -345,9 +346,7 @@ class ViewWire:
 
     # -- chunks -----------------------------------------------------------------
 
-    def ask(
-        self, worker: WorkerId, chunks: Sequence[int], timeout: float | None
-    ) -> list[tuple[StoredChunk, bytes]]:
+    def ask(self, worker: WorkerId, chunks: Sequence[int], timeout: float | None) -> list[Given]:
         """Asks an engine for chunks, as the client.
 
         Raises:
@@ -364,7 +363,7 @@ class ViewWire:
             raise ChunkLostError(f"worker {worker}, which held the value, is gone") from error
         try:
             reply = self._answer_to_ask(worker, chunks, reply, timeout)
-            given: list[tuple[StoredChunk, bytes]] = reply.get(0)
+            given: list[Given] = reply.get(0)
         except ipyparallel.TimeoutError:
             raise TimeoutError(f"worker {worker} gave no answer within {timeout:.3g} s") from None
         except ipyparallel.EngineError as error:

@@ -256,7 +256,7 @@ def heard(session, monkeypatch):
 
     def ask(*args):
         given = real_ask(*args)
-        frames.extend(pickled for _, pickled in given)
+        frames.extend(bytes(part) for _, parcel in given for part in parcel.borrowed().parts)
         return given
 
     hub = session._roster._hub

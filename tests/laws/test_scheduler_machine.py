@@ -300,7 +300,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         scope = engine.store[chunk]
         if self.scheduler.topology.admits(scope, to):
             target.store[chunk] = scope
-            self.say(ev.ChunksArrived(to, (chunk,)))
+            self.say(ev.ChunksArrived(to, (chunk,), self.now))
             return
         for task in target.waiting(self.needs):
             if chunk in self.needs(task) and task in target.sent:

@@ -35,7 +35,7 @@ def test_the_cost_of_a_task_is_flat():
 
 
 def test_finished_history_is_folded_away(monkeypatch):
-    monkeypatch.setattr("scopekit.scheduler.machine._FINISHED_KEPT", 1000)
+    monkeypatch.setattr("scopekit.scheduler.ending._FINISHED_KEPT", 1000)
 
     cost = measure(10_000, 100, time.process_time)
 

@@ -4,6 +4,7 @@ import threading
 import time
 from collections import deque
 
+import numpy as np
 import pytest
 
 from scopekit.engine import agent as agents
@@ -14,7 +15,9 @@ from scopekit.graph import StoredChunk
 from scopekit.places import Process, Topology
 from scopekit.scopes import AnyScope, ExactScope, ProcessScope, ThreadProc
 from scopekit.wire import messages as msg
-from scopekit.wire.codec import dump_value, load_value, pack_call
+from scopekit.wire.codec import pack_call
+from scopekit.wire.lending import Loan
+from scopekit.wire.parcels import Parcel, load_parcel, pack_value
 
 HERE = ThreadProc(0, 0)
 ELSEWHERE = ThreadProc(1, 0)
@@ -106,7 +109,7 @@ def run(number, function=list, *inputs, scope=None):
 
 def chunk(number, value, scope=None):
     stored = StoredChunk(number, scope or AnyScope(), ELSEWHERE, type(value).__name__, 8)
-    return stored, dump_value(value)
+    return stored, pack_value(value)
 
 
 def until(condition):
@@ -121,7 +124,7 @@ def add(x, y):
 
 
 def put(number, value, scope=None, *, reports=True):
-    return msg.Put(number, dump_value(value), scope or AnyScope(), HERE, reports)
+    return msg.Put(number, pack_value(value), scope or AnyScope(), HERE, reports)
 
 
 # -- running --------------------------------------------------------------------
@@ -255,7 +258,7 @@ def test_what_is_handed_over_starts_what_waits_for_it(agent, lane):
 
 
 def test_what_cannot_be_read_is_told_and_starts_nothing(agent, lane):
-    agent.receive([run(10, abs, 2), msg.Put(2, b"no pickle", AnyScope(), HERE, True)])
+    agent.receive([run(10, abs, 2), msg.Put(2, Parcel((b"no pickle",)), AnyScope(), HERE, True)])
     agent.take(1, [(chunk(4, 1)[0], b"no pickle")])
 
     assert [report.chunk for report in agent.of_kind(msg.PutFailed)] == [2, 4]
@@ -406,8 +409,8 @@ def test_a_chunk_that_is_here_is_sent_at_once(agent, lane):
     lane.run()
     agent.receive([msg.Send(2, 1)])
 
-    ((worker, ((stored, pickled),)),) = agent.pushed
-    assert (worker, stored.id, load_value(pickled)) == (1, 2, [])
+    ((worker, ((stored, parcel),)),) = agent.pushed
+    assert (worker, stored.id, load_parcel(parcel)) == (1, 2, [])
 
 
 def test_a_chunk_is_sent_as_soon_as_it_is_made(agent, lane):
@@ -467,8 +470,8 @@ def test_a_chunk_that_was_dropped_is_not_sent(agent, lane):
 def test_who_asks_is_given_what_its_scope_covers(agent):
     agent.receive([put(2, "secret", ProcessScope(0)), put(4, "open")])
 
-    ((stored, pickled),) = agent.give([4], 1)
-    assert (stored.id, load_value(pickled)) == (4, "open")
+    ((stored, parcel),) = agent.give([4], 1)
+    assert (stored.id, load_parcel(parcel)) == (4, "open")
     with pytest.raises(ScopeViolationError):
         agent.give([4, 2], 1)
 
@@ -596,3 +599,30 @@ def test_a_closed_agent_runs_nothing_and_leaves_no_thread(lane):
 
     assert agent.ended() == []
     assert not [t for t in threading.enumerate() if t.name.startswith("scopekit-publisher")]
+
+
+def test_what_was_lent_and_cannot_be_read_is_asked_for(agent, lane, monkeypatch):
+    stored, parcel = chunk(2, [7])
+    over = Loan(1 << 22, 3, b"s" * 16, (1,))
+    monkeypatch.setattr(agent, "_fetch", lambda worker, chunks: [(stored, parcel)])
+    agent.receive([run(10, list, 2)])
+    agent.take(1, [(stored, Parcel((), over))])
+    assert 2 not in agent.store
+    agent._ask_for_unread()
+
+    assert agent.store.value(2) == [7]
+    assert agent.of_kind(msg.PutFailed) == []
+
+
+def test_who_writes_to_a_shared_input_is_told_what_to_do(agent, lane):
+    def write(array):
+        array[0] = 1
+
+    frozen = np.zeros(3)
+    frozen.flags.writeable = False
+    agent.store.put(2, frozen, AnyScope(), HERE)
+    agent.receive([run(10, write, 2)])
+    lane.run()
+
+    (failed,) = agent.of_kind(msg.RunError)
+    assert "work on a copy" in failed.error.traceback_text

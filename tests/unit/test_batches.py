@@ -14,6 +14,8 @@ from scopekit.wire import messages as msg
 from scopekit.wire.batches import decode_orders, decode_reports, encode_orders, encode_reports
 from scopekit.wire.codec import PickledError
 from scopekit.wire.frames import APART, pack, unpack
+from scopekit.wire.lending import Loan
+from scopekit.wire.parcels import Parcel
 
 ids = st.integers(0, 2**64 - 1)
 strange_ids = ids | st.integers(2**64, 2**70)
@@ -44,9 +46,11 @@ runs = st.builds(
     outputs=st.just((1,)) | tuples,
     result_scope=st.none() | scopes,
 )
-puts = st.builds(
-    msg.Put, ids, st.binary(max_size=9) | st.just(b"y" * APART), scopes, processors, st.booleans()
-)
+parcels = st.builds(
+    Parcel,
+    st.lists(st.binary(max_size=9) | st.just(b"y" * APART), min_size=1, max_size=3).map(tuple),
+) | st.builds(lambda pid, sizes: Parcel((), Loan(pid, 3, b"s" * 16, sizes)), ids, tuples)
+puts = st.builds(msg.Put, ids, parcels, scopes, processors, st.booleans())
 orders = (
     runs
     | puts
@@ -105,10 +109,10 @@ def test_reports_arrive_as_they_were_and_in_order(given_reports):
 
 def test_what_arrives_has_the_types_that_were_sent():
     run = noop(1)._replace(function=b"f" * APART, arguments=b"a" * APART)
-    put = msg.Put(1, b"p" * APART, AnyScope(), ThreadProc(0, 0), True)
+    put = msg.Put(1, Parcel((b"p" * APART,)), AnyScope(), ThreadProc(0, 0), True)
     *runs, arrived = decode_orders(encode_orders([run] * 9 + [put]))
 
-    assert {bytes} == {type(run.arguments) for run in runs} | {type(arrived.pickled)}
+    assert {bytes} == {type(run.arguments) for run in runs} | {type(arrived.parcel.parts[0])}
     assert {bytes} == {type(run.function) for run in runs}
     assert all(report.results[0].scope is AnyScope() for report in _round([done(1)] * 9))
 
@@ -126,7 +130,7 @@ def test_thousands_of_runs_take_few_bytes():
 
 def test_large_arguments_and_values_are_not_copied_to_be_sent():
     large = b"x" * APART
-    put = msg.Put(1, large, AnyScope(), ThreadProc(0, 0), True)
+    put = msg.Put(1, Parcel((large,)), AnyScope(), ThreadProc(0, 0), True)
     frame = encode_orders([noop(1)._replace(arguments=large), put])
 
     assert [large, large] == frame[1:]
@@ -151,6 +155,9 @@ def test_a_value_that_holds_itself_arrives():
     assert arrived.value[0][0] is arrived.value[0]
 
 
+EMPTY = msg.Put(1, Parcel((b"",)), AnyScope(), ThreadProc(0, 0), True)
+
+
 @pytest.fixture
 def armed(monkeypatch):
     """Fails the test when any pickle is read."""
@@ -164,7 +171,10 @@ def armed(monkeypatch):
 BATCHES = [
     (decode_orders, encode_orders([noop(task) for task in range(20)])),
     (decode_orders, encode_orders([noop(1), msg.Beat()] * 9)),
-    (decode_orders, encode_orders([msg.Put(1, b"", AnyScope(), ThreadProc(0, 0), True)] * 9)),
+    (
+        decode_orders,
+        encode_orders([EMPTY] * 9),
+    ),
     (decode_reports, encode_reports([done(task) for task in range(20)])),
     (decode_reports, encode_reports([done(1)._replace(results=done(1).results * 2)] * 9)),
 ]

@@ -19,6 +19,7 @@ from scopekit.wire import messages as msg
 from scopekit.wire.channel import NOBODY, Word
 from scopekit.wire.direct import DirectHub, DirectLine
 from scopekit.wire.messages import PeerAddress
+from scopekit.wire.parcels import Parcel
 from scopekit.wire.peers import key_pair
 
 LIMIT = 20.0
@@ -155,12 +156,12 @@ def test_an_order_leaves_with_the_flush_and_not_before(hub, engine, serves):
 
 def test_large_values_arrive_whole(hub, engine):
     value = os.urandom(1 << 20) * 9 + b"end"
-    hub.send(0, msg.Put(1, value, AnyScope(), PLACE, True))
+    hub.send(0, msg.Put(1, Parcel((value,)), AnyScope(), PLACE, True))
     hub.send(0, run(2)._replace(arguments=value[::-1]))
     hub.flush()
     until(lambda: len(engine.orders) == 2)
 
-    assert engine.orders[0].pickled == value
+    assert engine.orders[0].parcel.parts[0] == value
     assert engine.orders[1].arguments == value[::-1]
     until(lambda: hub.unacknowledged(0) == 0)
 
@@ -168,9 +169,9 @@ def test_large_values_arrive_whole(hub, engine):
 def test_a_batch_that_would_be_too_large_goes_as_several(hub, engine, monkeypatch):
     monkeypatch.setattr(direct, "_LARGEST_FRAME", direct._LARGEST_MESSAGE + 200_000)
     for chunk in range(40):
-        hub.send(0, msg.Put(chunk, bytes(200_000), AnyScope(), PLACE, True))
+        hub.send(0, msg.Put(chunk, Parcel((bytes(200_000),)), AnyScope(), PLACE, True))
     with pytest.raises(ScopekitError, match="cut it up"):
-        hub.send(0, msg.Put(99, bytes(200_001), AnyScope(), PLACE, True))
+        hub.send(0, msg.Put(99, Parcel((bytes(200_001),)), AnyScope(), PLACE, True))
     hub.flush()
     until(lambda: [order.chunk for order in engine.orders] == list(range(40)))
 

@@ -17,8 +17,9 @@ from scopekit.errors import ChunkLostError, ScopeViolationError
 from scopekit.places import Process, Topology
 from scopekit.scopes import AnyScope, ProcessScope, ThreadProc
 from scopekit.wire import peers
-from scopekit.wire.codec import load_value
+from scopekit.wire.lending import Lender
 from scopekit.wire.messages import PeerAddress
+from scopekit.wire.parcels import load_parcel
 from scopekit.wire.peers import PeerClient, PeerServer, key_pair
 
 TOPOLOGY = Topology([Process.with_threads(0, "a"), Process.with_threads(1, "b")])
@@ -52,7 +53,7 @@ def server(store, pushed):
     server = PeerServer(
         key_pair(),
         "127.0.0.1",
-        lambda chunks, asker: [store.give(chunk, asker) for chunk in chunks],
+        lambda chunks, asker, lent: [store.give(chunk, asker, lent=lent) for chunk in chunks],
         lambda sender, items: pushed.append((sender, items)),
     )
     yield server
@@ -68,7 +69,7 @@ def client(server):
 
 
 def values(answer):
-    return [load_value(pickled) for _, pickled in answer]
+    return [load_parcel(parcel) for _, parcel in answer]
 
 
 def until(condition):
@@ -103,7 +104,7 @@ def test_a_chunk_that_is_not_there_travels_as_its_own_error(server, client):
 
 
 def test_another_error_s_text_stays_with_the_holder(store, server, client):
-    def give(chunks, asker):
+    def give(chunks, asker, lent):
         raise ValueError("the secret is 42")
 
     server._give = give
@@ -304,10 +305,10 @@ def test_a_peer_that_does_not_answer_is_given_up(client):
 def test_an_answer_that_comes_too_late_is_not_taken_for_the_next(store, server, client):
     go, calls = threading.Event(), itertools.count()
 
-    def give(chunks, asker):
+    def give(chunks, asker, lent):
         if next(calls) == 0:
             go.wait(LIMIT)
-        return [store.give(chunk, asker) for chunk in chunks]
+        return [store.give(chunk, asker, lent=lent) for chunk in chunks]
 
     server._give = give
     with pytest.raises(TimeoutError):
@@ -344,7 +345,7 @@ def test_what_is_pushed_arrives_with_its_sender_in_order(server, client, store, 
 
     assert [sender for sender, _ in pushed] == [1, 1]
     (first, refused), (last,) = [items for _, items in pushed]
-    assert (first[0].id, load_value(first[1])) == (1, [1, 2, 3])
+    assert (first[0].id, load_parcel(first[1])) == (1, [1, 2, 3])
     assert refused == (7, ProcessScope(0))
     assert last[0].id == 3
 
@@ -467,10 +468,78 @@ def test_a_push_to_nobody_waits_for_nobody(server, client, store):
 
 def test_a_server_closes_within_a_second_or_so():
     server = PeerServer(
-        key_pair(), "127.0.0.1", lambda chunks, asker: [], lambda sender, items: None
+        key_pair(), "127.0.0.1", lambda chunks, asker, lent: [], lambda sender, items: None
     )
     began = time.monotonic()
     server.close()
 
     assert time.monotonic() - began < LIMIT / 2
     assert not [t for t in threading.enumerate() if t.name == "scopekit-peers"]
+
+
+# -- memory that is lent -------------------------------------------------------------------
+
+LARGE = b"x" * (1 << 20)
+
+
+@pytest.fixture
+def neighbours():
+    """A server that lends to a client of its node."""
+    lender = Lender()
+    topology = Topology([Process.with_threads(0, "a"), Process.with_threads(1, "a")])
+    store = Store(0, topology, lender)
+    store.put(1, LARGE, AnyScope(), ThreadProc(0, 0))
+    taken = []
+    server = PeerServer(
+        key_pair(),
+        "127.0.0.1",
+        lambda chunks, asker, lent: [store.give(chunk, asker, lent=lent) for chunk in chunks],
+        lambda sender, items: taken.extend(items),
+        lender.card,
+    )
+    keys = key_pair()
+    client = PeerClient(keys, lender.card)
+    server.allow({keys[0]: 1})
+    yield server, client, store, taken
+    client.close()
+    server.close()
+    lender.close()
+
+
+def test_who_shows_a_card_reads_large_values_where_they_lie(neighbours):
+    server, client, store, _ = neighbours
+    assert server.address.memory is not None
+    asked = client._ask(server.address, [1], client._card, time.monotonic() + LIMIT)
+
+    assert [parcel.loan for _, parcel in asked] == [store.give(1, 1, lent=True)[1].loan]
+    assert values(client.ask(server.address, [1], LIMIT)) == [LARGE]
+
+
+@pytest.mark.parametrize("card", [b"", b"x" * 32], ids=["none", "another's"])
+def test_who_shows_no_card_that_can_be_read_gets_the_bytes(neighbours, card):
+    server, client, _, _ = neighbours
+    client._card = card
+    asked = client._ask(server.address, [1], card, time.monotonic() + LIMIT)
+
+    assert [parcel.loan for _, parcel in asked] == [None]
+    assert values(asked) == [LARGE]
+
+
+def test_what_cannot_be_read_where_it_lies_is_asked_for_again(neighbours, monkeypatch):
+    server, client, _, _ = neighbours
+
+    def fails(*_, **__):
+        raise OSError("not allowed")
+
+    monkeypatch.setattr("scopekit.wire.lending._map", fails)
+
+    assert values(client.ask(server.address, [1], LIMIT)) == [LARGE]
+
+
+def test_what_is_lent_can_be_pushed(neighbours):
+    server, client, store, taken = neighbours
+    client.push(server.address, [store.give(1, 1, lent=True), store.give(1, 1)])
+    until(lambda: len(taken) == 2)
+
+    assert [parcel.loan is None for _, parcel in taken] == [False, True]
+    assert [load_parcel(parcel.borrowed()) for _, parcel in taken] == [LARGE, LARGE]

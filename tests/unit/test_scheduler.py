@@ -25,8 +25,8 @@ from scopekit.errors import (
     WorkerLostError,
 )
 from scopekit.graph import ChunkRecord, Input
+from scopekit.scheduler import ending
 from scopekit.scheduler import events as ev
-from scopekit.scheduler import machine
 from scopekit.scopes import (
     AnyScope,
     ExactScope,
@@ -980,7 +980,7 @@ def test_what_was_sent_or_is_over_is_not_cancelled(watched):
 
 
 def test_old_tasks_whose_results_nobody_wants_are_forgotten(watched, monkeypatch):
-    monkeypatch.setattr(machine, "_FINISHED_KEPT", 3)
+    monkeypatch.setattr(ending, "_FINISHED_KEPT", 3)
     for number in range(1, 21, 2):
         watched.spawn(number)
         watched.finish(number)
@@ -991,7 +991,7 @@ def test_old_tasks_whose_results_nobody_wants_are_forgotten(watched, monkeypatch
 
 
 def test_an_old_task_is_forgotten_once_its_result_is_not_wanted(watched, monkeypatch):
-    monkeypatch.setattr(machine, "_FINISHED_KEPT", 1)
+    monkeypatch.setattr(ending, "_FINISHED_KEPT", 1)
     for number in (1, 3, 5, 7):
         watched.spawn(number)
         watched.finish(number)
@@ -1006,7 +1006,7 @@ def test_an_old_task_is_forgotten_once_its_result_is_not_wanted(watched, monkeyp
 def test_an_old_task_is_kept_for_as_long_as_a_wanted_result_is_made_of_its_own(
     watched, monkeypatch
 ):
-    monkeypatch.setattr(machine, "_FINISHED_KEPT", 1)
+    monkeypatch.setattr(ending, "_FINISHED_KEPT", 1)
     watched.spawn(1)
     watched.spawn(3, 2)
     watched.drop(2)
@@ -1262,7 +1262,7 @@ def test_tasks_held_for_a_function_that_fails_are_not_kept(watched):
     watched.fail(1)
 
     assert watched.scheduler.tasks[3].state == "blocked"
-    assert watched.scheduler._doubts.release("new") == []
+    assert watched.scheduler.doubts.release("new") == []
 
 
 def test_users_of_an_input_that_turned_out_to_be_scoped_are_not_asked_back_for_others(watched):
@@ -1271,3 +1271,25 @@ def test_users_of_an_input_that_turned_out_to_be_scoped_are_not_asked_back_for_o
         watched.spawn(number, 2, function="unknown")
 
     assert asked_back(watched.finish(1, scope=ProcessScope(1))) == []
+
+
+def test_the_time_that_a_value_takes_to_another_worker_is_learnt(watched):
+    watched.spawn(1, scope=ProcessScope(0))
+    watched.finish(1, nbytes=50_000_000)
+    before = watched.scheduler.transfers.estimate(50_000_000)
+    watched.spawn(3, 2, scope=ProcessScope(1))
+    watched.now += 5.0
+    watched.arrive(1, 2)
+
+    assert watched.scheduler.transfers.estimate(50_000_000) > 10 * before
+
+
+def test_a_task_stays_with_a_value_that_would_take_long_to_move(watched):
+    watched.scheduler.transfers._seconds_per_byte = 1e-6
+    watched.spawn(1, scope=ProcessScope(0))
+    watched.finish(1, nbytes=50_000_000)
+    for number in (3, 5, 7):
+        watched.spawn(number, scope=ProcessScope(0), function="long")
+
+    watched.spawn(9, 2)
+    assert watched.worker_of(9) == 0 or watched.scheduler.tasks[9].line

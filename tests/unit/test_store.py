@@ -6,8 +6,9 @@ import pytest
 from scopekit.engine.store import Store
 from scopekit.errors import ChunkLostError, ScopeViolationError
 from scopekit.places import Process, Topology
-from scopekit.scopes import AnyScope, NodeScope, ProcessScope, ThreadProc
-from scopekit.wire.codec import load_value
+from scopekit.scopes import AnyScope, ExactScope, NodeScope, ProcessScope, ThreadProc
+from scopekit.wire.lending import Lender
+from scopekit.wire.parcels import load_parcel
 
 TOPOLOGY = Topology([Process.with_threads(0, "a"), Process.with_threads(1, "b")])
 HERE = ThreadProc(0, 0)
@@ -43,9 +44,9 @@ def test_nothing_is_kept_outside_its_scope(store):
 def test_a_value_is_given_to_those_in_its_scope_alone(store):
     store.put(1, [1, 2], AnyScope(), HERE)
     store.put(2, "secret", NodeScope("a"), HERE)
-    stored, pickled = store.give(1, 1)
+    stored, parcel = store.give(1, 1)
 
-    assert load_value(pickled) == [1, 2]
+    assert load_parcel(parcel) == [1, 2]
     assert stored.id == 1
     with pytest.raises(ScopeViolationError) as caught:
         store.give(2, 1)
@@ -107,3 +108,104 @@ def test_a_second_id_for_a_value_keeps_it(store):
 
     assert store.value(2) is thing
     assert stored.scope == ProcessScope(0)
+
+
+# -- lending -----------------------------------------------------------------------
+
+LARGE = b"x" * (1 << 20)
+
+
+@pytest.fixture
+def lending_store():
+    lender = Lender()
+    topology = Topology(
+        [*(Process.with_threads(n, "a") for n in (0, 1, 2)), Process.with_threads(3, "b")]
+    )
+    yield Store(0, topology, lender), lender
+    lender.close()
+
+
+def test_a_large_value_lies_once_in_memory_for_all_of_a_node(lending_store):
+    store, _ = lending_store
+    store.put(1, LARGE, AnyScope(), HERE)
+    first, second = (store.give(1, worker, lent=True)[1] for worker in (1, 2))
+
+    assert first.loan == second.loan
+    assert load_parcel(first.borrowed()) == LARGE
+
+
+def test_a_small_value_goes_as_it_is(lending_store):
+    store, _ = lending_store
+    store.put(1, [1], AnyScope(), HERE)
+
+    assert store.give(1, 1, lent=True)[1].loan is None
+
+
+def test_who_cannot_read_what_is_lent_gets_the_bytes(lending_store):
+    store, _ = lending_store
+    store.put(1, LARGE, AnyScope(), HERE)
+    parcel = store.give(1, 1)[1]
+
+    assert parcel.loan is None
+    assert load_parcel(parcel) == LARGE
+
+
+@pytest.mark.parametrize(
+    ("scope", "lent"),
+    [
+        (NodeScope("a"), True),
+        (ProcessScope(0) | ProcessScope(1), False),
+        (ExactScope(ThreadProc(0, 0)) | ExactScope(ThreadProc(1, 0)), False),
+    ],
+    ids=str,
+)
+def test_only_what_is_valid_in_every_process_of_the_node_lies_in_shared_memory(
+    lending_store, scope, lent
+):
+    store, _ = lending_store
+    store.put(1, LARGE, scope, HERE)
+
+    assert (store.give(1, 1, lent=True)[1].loan is not None) == lent
+
+
+def test_memory_is_free_again_once_the_last_name_of_a_value_is_dropped(lending_store):
+    store, lender = lending_store
+    store.put(1, LARGE, AnyScope(), HERE)
+    store.alias(2, 1)
+    loan = store.give(1, 1, lent=True)[1].loan
+    store.drop([1])
+    assert loan.stamp in lender._lent
+    store.drop([2])
+
+    assert loan.stamp not in lender._lent
+
+
+def test_a_value_that_was_changed_in_place_is_lent_anew(lending_store):
+    store, lender = lending_store
+    value = bytearray(LARGE)
+    store.put(1, value, AnyScope(), HERE)
+    before = store.give(1, 1, lent=True)[1].loan
+    value[0] = 0
+    after = store.give(1, 2, lent=True)[1]
+
+    assert load_parcel(after.borrowed()) == value
+    assert before.stamp not in lender._lent
+
+
+def test_what_was_borrowed_is_passed_on_where_it_lies(lending_store):
+    store, lender = lending_store
+    loan = lender.lend([b"pickle", LARGE])
+    store.put(1, "value", AnyScope(), HERE, loan)
+
+    assert store.give(1, 2, lent=True)[1].loan == loan
+    assert load_parcel(store.give(1, 3)[1]) == "value"
+    store.drop([1])
+    assert loan.stamp in lender._lent
+
+
+def test_where_nothing_more_can_be_lent_the_bytes_go(lending_store):
+    store, lender = lending_store
+    store.put(1, LARGE, AnyScope(), HERE)
+    lender.close()
+
+    assert load_parcel(store.give(1, 1, lent=True)[1]) == LARGE

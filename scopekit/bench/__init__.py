@@ -1,0 +1,1 @@
+"""The benchmark: scopekit beside its peers, in one run, on one machine."""

@@ -1,0 +1,193 @@
+"""Chooses the processor of a task: by its scopes, by load, by what there is to move."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from scopekit.graph import TaskRecord
+from scopekit.scheduler.placement import allowed_mask, explain
+from scopekit.scheduler.records import Records, outcome
+
+if TYPE_CHECKING:
+    from scopekit.explanation import Explanation
+    from scopekit.graph import ChunkRecord, WorkerId
+    from scopekit.places import Topology
+    from scopekit.scheduler.load import Load
+    from scopekit.scheduler.placement import Operands
+
+__all__ = ("Choosing",)
+
+_MASKS_KEPT = 4096
+
+
+class Choosing(Records):
+    """Weighs the processors that a task may run on."""
+
+    def __init__(self, topology: Topology, budget: float) -> None:
+        super().__init__(topology, budget)
+        self._masks: dict[int, tuple[Operands, int]] = {}
+
+    def _mask(self, operands: Operands) -> int:
+        # Most tasks have the very operands of the one before.
+        known = self._masks.get(id(operands))
+        if known is not None and known[0] is operands:
+            return known[1]
+        mask = allowed_mask(operands, self.topology)
+        if len(self._masks) >= _MASKS_KEPT:
+            self._masks.clear()
+        self._masks[id(operands)] = (operands, mask)
+        return mask
+
+    def _allowed_now(self, record: TaskRecord) -> int:
+        """Returns the processors that a task may run on by what its inputs turned out to be."""
+        if record.spec.inputs:
+            record.operands = None
+            record.operands = self.operands(record)
+        return self._mask(self.operands(record))
+
+    def plan(self, spec: Any) -> Explanation:
+        """Tells where a task would go now, without taking it in."""
+        record = TaskRecord(spec, 0.0)
+        operands = self.operands(record)
+        mask = record.allowed = allowed_mask(operands, self.topology)
+        missing = self.missing_names(record)
+        if not mask:
+            found = outcome(operands, self.topology)
+            return explain(spec.name, operands, self.topology, outcome=found)
+        if missing:
+            return explain(
+                spec.name, operands, self.topology, outcome="waiting", waiting_for=missing
+            )
+        choice = self._choose(record, forced=True)
+        if choice is None:
+            rule = "all that may run it are kept for others"
+            return explain(spec.name, operands, self.topology, outcome="queued", rule=rule)
+        load, rule = choice
+        return explain(
+            spec.name,
+            operands,
+            self.topology,
+            outcome="placed",
+            chosen=load.processor,
+            rule=rule,
+        )
+
+    def doubted_inputs(self, record: TaskRecord) -> list[TaskRecord]:
+        """Returns the makers of inputs that may turn out to be valid in fewer places."""
+        chunks, tasks = self.table.records, self.tasks
+        return [
+            tasks[chunk.maker]
+            for need in record.spec.inputs
+            if (chunk := chunks[need.chunk]).state == "pending"
+            and chunk.maker is not None
+            and self.doubts.about(tasks[chunk.maker].spec.function)
+        ]
+
+    def _choose(self, record: TaskRecord, *, forced: bool) -> tuple[Load, str] | None:
+        """Chooses among the allowed processors.
+
+        Returns:
+            The load of the processor with the reason in words, None if none has room.
+        """
+        allowed = record.allowed
+        loads = self.loads
+        if record.spec.inputs:
+            near = self._near(record, forced=forced)
+            if near is not None:
+                return near
+        load = loads.pick(allowed)
+        if load is not None:
+            if allowed & (allowed - 1) == 0:
+                return load, "the only processor allowed"
+            if allowed & loads.room == load.bit and not load.tasks:
+                return load, "the only one with room"
+            return load, "least loaded"
+        if not forced:
+            return None
+        among = [loads.by_processor[p] for p in self.topology.select(allowed)]
+        open_to_all = [load for load in among if loads.is_open(load.processor.worker)]
+        least = min(open_to_all, key=lambda load: load.seconds, default=None)
+        return None if least is None else (least, "least loaded")
+
+    def _near(self, record: TaskRecord, *, forced: bool) -> tuple[Load, str] | None:
+        """Weighs the processors where a task's inputs are against the least loaded one.
+
+        Returns:
+            None if the task is better off, or as well, wherever there is room.
+        """
+        homes, to_move, ready = self._homes(record)
+        best: Load | None = None
+        best_cost = 0.0
+        loads = self.loads
+        usable = loads.may_wait_at if record.missing or forced else loads.has_room
+        for worker, saved in homes.items():
+            load = loads.least(record.allowed, worker)
+            if load is None:
+                continue
+            # Where moving takes longer than waiting, a task waits.
+            worth_waiting = loads.seconds_of(worker) < saved and loads.may_wait_at(load)
+            if worth_waiting or usable(load):
+                cost = max(loads.seconds_of(worker), ready) + to_move - saved
+                if best is None or cost < best_cost:
+                    best, best_cost = load, cost
+        if best is None:
+            return None
+        if record.allowed == best.bit:
+            return best, "the only processor allowed"
+        if best_cost > ready + self.transfers.latency:
+            other = loads.pick(record.allowed)
+            if other is not None and other.processor.worker not in homes:
+                begin = max(loads.seconds_of(other.processor.worker), ready)
+                if begin + to_move < best_cost:
+                    return other, "least loaded"
+        there = homes[best.processor.worker] >= to_move
+        return best, "its inputs are there" if there else "least to move"
+
+    def _homes(self, record: TaskRecord) -> tuple[dict[WorkerId, float], float, float]:
+        """Looks for where a task's inputs are, or will be made.
+
+        Returns:
+            For each worker that has one of them how many seconds of moving that saves; how
+            many it takes to move all of them; and how long it takes until all are made.
+        """
+        homes: dict[WorkerId, float] = {}
+        to_move = ready = 0.0
+        for need in record.spec.inputs:
+            chunk = self.table.records[need.chunk]
+            cost = self.transfers.estimate(chunk.nbytes)
+            to_move += cost
+            if chunk.state == "held":
+                for worker in chunk.holders:
+                    homes[worker] = homes.get(worker, 0.0) + cost
+            else:
+                home = self._maker_worker(chunk)
+                if home is not None:
+                    homes[home] = homes.get(home, 0.0) + cost
+                ready = max(ready, self._seconds_until_made(chunk))
+            for worker in chunk.senders:
+                homes[worker] = homes.get(worker, 0.0) + cost
+        return homes, to_move, ready
+
+    def _seconds_to_move(self, record: TaskRecord, worker: WorkerId) -> float:
+        """Returns how long it takes to bring a task's inputs to a worker."""
+        inputs = (self.table.records[need.chunk] for need in record.spec.inputs)
+        return sum(
+            self.transfers.estimate(chunk.nbytes) for chunk in inputs if worker not in chunk.holders
+        )
+
+    def _seconds_until_made(self, chunk: ChunkRecord) -> float:
+        maker = None if chunk.maker is None else self.tasks.get(chunk.maker)
+        if maker is None:
+            return 0.0
+        if maker.ready > self._at:
+            return maker.ready - self._at
+        # One that is overdue takes as long as any of its kind, as far as we know.
+        return self.loads.estimate(maker.spec.function)
+
+    def _maker_worker(self, chunk: ChunkRecord) -> WorkerId | None:
+        """Returns the worker that was told to make a chunk, None if none was."""
+        maker = None if chunk.maker is None else self.tasks.get(chunk.maker)
+        if maker is None or maker.processor is None:
+            home = chunk.processor
+            return home.worker if home is not None and chunk.maker is None else None
+        return maker.processor.worker
