@@ -61,8 +61,6 @@ class Ending(Sending):
         if load is not None:
             self._use_room(load)
         self._finished.append(spec.id)
-        if len(self._finished) > _FINISHED_KEPT:
-            self._fold_history()
 
     def _end_lineage(self, record: TaskRecord) -> None:
         """Takes note that a task will never run again."""
@@ -84,9 +82,11 @@ class Ending(Sending):
                 self._end_lineage(record)
 
     def _fold_history(self) -> None:
-        # Two for each that ends: of those still wanted, which come round again, no more
+        """Forgets the oldest tasks, once an event is done with: it may yet need what it ended."""
+        # Two for each that ended: of those still wanted, which come round again, no more
         # are looked at each time than can be afforded.
-        for _ in range(min(2, len(self._finished) - _FINISHED_KEPT)):
+        ended = len(self._finished) - self._finished_before
+        for _ in range(min(2 * ended, len(self._finished) - _FINISHED_KEPT)):
             oldest = self._finished.popleft()
             record = self.tasks.get(oldest)
             if record is None or record.state not in FINAL_STATES:
@@ -100,10 +100,14 @@ class Ending(Sending):
             for output in outputs:
                 self.table.makers.pop(output, None)
                 self.table.records.pop(output, None)
+        self._finished_before = len(self._finished)
 
     def _still_wanted(self, chunk_id: int) -> bool:
         chunk = self.table.records.get(chunk_id)
-        return chunk is not None and (chunk.handles > 0 or chunk.users > 0)
+        if chunk is None:
+            return False
+        # Of descendants a chunk may have to be made again that is wanted.
+        return chunk.handles > 0 or chunk.users > 0 or chunk.descendants > 0
 
     def _fail_outputs(self, record: TaskRecord) -> None:
         for chunk in self.table.find(record.spec.outputs):
@@ -156,8 +160,7 @@ class Ending(Sending):
                 continue
             chunk.planned = False
             chunk.scope = _UNSCOPED
-            for task in chunk.waiters or ():
-                waiter = self.tasks[task]
+            for waiter in self.found(chunk.waiters or ()):
                 if waiter.processor is not None:
                     self._unplanned[record.spec.id] = None
                     continue

@@ -118,6 +118,8 @@ class Scheduler(Recovering):
             self._recall_strays()
         if self.table.forgotten:
             self._forget_tasks()
+        if len(self._finished) > self._finished_before:
+            self._fold_history()
         return self.out.take()
 
     def _look_after_suspects(self) -> None:
@@ -128,7 +130,9 @@ class Scheduler(Recovering):
     def _follow_up(self) -> None:
         while self._to_block:
             task, output, at = self._to_block.popleft()
-            self._block(self.tasks[task], output, at)
+            record = self.tasks.get(task)
+            if record is not None:
+                self._block(record, output, at)
         if self._to_place:
             record = self.tasks.get(self._to_place.popleft())
             if record is not None and _is_to_be_placed(record):
@@ -254,8 +258,9 @@ class Scheduler(Recovering):
         for result in results:
             if result.scope is not _UNSCOPED:
                 scoped = True
-            for waiter in self.table.hold(result, worker, finished, self.topology):
-                self._count_in(self.tasks[waiter])
+            waiters = self.table.hold(result, worker, finished, self.topology)
+            for waiter in self.found(waiters) if waiters else ():
+                self._count_in(waiter)
         if self.doubts.scoped.get(function) is not scoped:
             self._to_place.extend(self.doubts.learn(function, scoped=scoped))
         self._end(record, "done", at=finished)
@@ -353,11 +358,10 @@ class Scheduler(Recovering):
             if self.tasks[maker].processor is not None:
                 continue
             for chunk in self.table.find(self.tasks[maker].spec.outputs):
-                for task in chunk.waiters or ():
-                    record = self.tasks[task]
+                for record in self.found(chunk.waiters or ()):
                     if record.processor is not None and may_come_back(record):
                         record.asked_back = True
-                        wanted.setdefault(record.processor.worker, []).append(task)
+                        wanted.setdefault(record.processor.worker, []).append(record.spec.id)
         for worker, tasks in wanted.items():
             self.out.put(ev.RunsAskedBack(worker, tuple(tasks), self.out.cause))
 
@@ -380,8 +384,9 @@ class Scheduler(Recovering):
         if self.topology.process(event.worker) is None:
             return  # the late word of a process that is gone
         self._at = event.at
-        for waiter in self.table.hold(event.chunk, event.worker, event.at, self.topology):
-            self._count_in(self.tasks[waiter])
+        waiters = self.table.hold(event.chunk, event.worker, event.at, self.topology)
+        for waiter in self.found(waiters):
+            self._count_in(waiter)
 
     def _on_chunk_failed(self, event: ev.ChunkFailed) -> None:
         chunk = self.table.records.get(event.chunk)
@@ -408,8 +413,8 @@ class Scheduler(Recovering):
         self._at = event.at
         for chunk in event.chunks:
             self._learn_transfer(chunk, event)
-            for waiter in self.table.arrived(chunk, event.worker):
-                self._count_in(self.tasks[waiter])
+            for waiter in self.found(self.table.arrived(chunk, event.worker)):
+                self._count_in(waiter)
 
     def _learn_transfer(self, chunk_id: int, event: ev.ChunksArrived) -> None:
         chunk = self.table.records.get(chunk_id)

@@ -14,7 +14,7 @@ from scopekit.scheduler.transfers import Transfers
 from scopekit.scopes import AnyScope
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from scopekit.explanation import Explanation
     from scopekit.graph import ChunkRecord, Input, TaskRecord, WorkerId
@@ -50,6 +50,7 @@ class Records:
         self._suspects: dict[int, None] = {}
         self._unplanned: dict[int, None] = {}  # whose results others were sent ahead for
         self._finished: deque[int] = deque()
+        self._finished_before = 0
         # What is to be done before the next event.
         self._to_block: deque[tuple[int, int, float]] = deque()
         self._to_place: deque[int] = deque()
@@ -63,6 +64,16 @@ class Records:
     def chunks(self) -> dict[int, ChunkRecord]:
         """The records of the chunks, by id."""
         return self.table.records
+
+    def found(self, tasks: Iterable[int]) -> Iterator[TaskRecord]:
+        """Yields the records of tasks, of those that were not folded away.
+
+        What waits for a chunk stays on its list when it ends otherwise, perhaps for long.
+        """
+        for task in tasks:
+            record = self.tasks.get(task)
+            if record is not None:
+                yield record
 
     # -- scopes of a task ----------------------------------------------------------
 

@@ -63,8 +63,7 @@ class Sending(Choosing):
 
     def _follow_planned(self, chunk: ChunkRecord, worker: WorkerId) -> None:
         """Looks after the tasks that need what will be made on that worker."""
-        for task in chunk.waiters or ():
-            waiter = self.tasks[task]
+        for waiter in self.found(chunk.waiters or ()):
             if waiter.state in FINAL_STATES:
                 continue
             if waiter.processor is not None:
@@ -72,7 +71,7 @@ class Sending(Choosing):
             elif not chunk.planned:
                 waiter.unplanned -= 1
                 if not waiter.unplanned:
-                    self._to_place.append(task)
+                    self._to_place.append(waiter.spec.id)
 
     def _is_judged_anew(self, record: TaskRecord) -> bool:
         """Has a task placed anew whose inputs turned out in between to be valid in fewer places."""

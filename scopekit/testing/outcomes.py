@@ -167,7 +167,9 @@ class Truth:
     def _is_nowhere(
         self, task: int, failure: SchedulingError, scheduler: Scheduler, now: float
     ) -> bool:
-        record = scheduler.tasks[task]
+        record = scheduler.tasks.get(task)
+        if record is None:
+            return True  # folded away at once, where little history is kept: nobody can tell
         assert record.operands is not None
         topology = scheduler.topology
         if isinstance(failure, ScopeConflictError):
@@ -180,5 +182,6 @@ class Truth:
 
     def _may_have_died(self, spawn: Spawn, scheduler: Scheduler) -> bool:
         deaths = self.deaths.get(spawn.task, 0)
-        nowhere = not scheduler._mask(scheduler.operands(scheduler.tasks[spawn.task]))
+        record = scheduler.tasks.get(spawn.task)
+        nowhere = record is None or not scheduler._mask(scheduler.operands(record))
         return deaths >= (1 if nowhere or not spawn.idempotent else _DEATHS)

@@ -6,6 +6,7 @@ from pathlib import Path
 import figures
 import pytest
 
+from scopekit.scheduler import ending
 from scopekit.testing import Size, World, draw_plan, run_seeds
 
 KEPT = Path(__file__).with_name("seeds.txt")
@@ -36,6 +37,14 @@ def test_nothing_goes_wrong_in_any_world():
     figures.tell(
         "simulated", f"seeds from {BASE}, {60 * COUNT / took:.0f} a minute, {tally.text()}"
     )
+    assert not tally.failures, told(tally)
+
+
+def test_nothing_goes_wrong_where_history_is_folded_away_early(monkeypatch):
+    monkeypatch.setattr(ending, "_FINISHED_KEPT", 10)
+    tally = run_seeds(range(BASE, BASE + COUNT))
+    figures.tell("simulated, with little history", f"seeds from {BASE}, {tally.text()}")
+
     assert not tally.failures, told(tally)
 
 

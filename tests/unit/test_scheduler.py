@@ -1003,6 +1003,35 @@ def test_an_old_task_is_forgotten_once_its_result_is_not_wanted(watched, monkeyp
     assert 1 not in watched.scheduler.tasks
 
 
+def test_an_old_task_is_kept_for_as_long_as_a_wanted_result_is_made_of_its_own(
+    watched, monkeypatch
+):
+    monkeypatch.setattr(ending, "_FINISHED_KEPT", 1)
+    watched.spawn(1)
+    watched.spawn(3, 2)
+    watched.drop(2)
+    for number in (1, 3):
+        watched.finish(number)
+    home = watched.worker_of(3)
+    for number in range(11, 31, 2):
+        watched.spawn(number)
+        watched.finish(number)
+        watched.drop(number + 1)
+    assert 1 in watched.scheduler.tasks
+    watched.leave(home)
+
+    assert watched.state(1) in ("queued", "running")
+    watched.finish(1)
+    watched.finish(3)
+    assert watched.chunk(4).state == "held"
+    watched.drop(4)
+    for number in range(31, 41, 2):
+        watched.spawn(number)
+        watched.finish(number)
+        watched.drop(number + 1)
+    assert not {1, 3} & set(watched.scheduler.tasks)
+
+
 def test_a_plan_changes_nothing(watched):
     before = watched.scheduler.counts()
     plan = watched.scheduler.plan(task(1, scope=NodeScope("b")))
