@@ -446,7 +446,7 @@ class Agent:
             for chunk in order.outputs:
                 self._chunk_is_here(chunk)
         # Whoever waits for what was spawned here is here, too.
-        self._report_run(report, not pending.spawned_here and self._lanes[order.processor].idle())
+        self._report_run(report, None if pending.spawned_here else self._lanes[order.processor])
         if self.children.waited_for:
             self._settle_child(pending, report)
 
@@ -622,15 +622,18 @@ class Agent:
         else:
             self._wake.set()
 
-    def _report_run(self, report: msg.Report, idle: bool) -> None:
+    def _report_run(self, report: msg.Report, lane: Lane | None) -> None:
         """Reports the end of a run: at once if nothing follows, else with those that do."""
         with self._lock:
             self._pending.append(report)
         now = time.monotonic()
-        if idle or now - self._flushed > _GATHER_SECONDS:
+        late = now - self._flushed > _GATHER_SECONDS
+        if self._pushes and (late or (lane is not None and lane.idle())):
+            # First, since another engine may have nothing to do until they are there. In
+            # the meantime something may have come that is to run here.
+            self._flush_pushes()
+        if late or (lane is not None and lane.idle()):
             self._flushed = now
-            if self._pushes:
-                self._flush_pushes()
             self._flush()
 
     def _flush(self) -> None:

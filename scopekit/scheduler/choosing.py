@@ -9,6 +9,8 @@ from scopekit.scheduler.placement import allowed_mask, explain
 from scopekit.scheduler.records import Records, outcome
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from scopekit.explanation import Explanation
     from scopekit.graph import ChunkRecord, WorkerId
     from scopekit.places import Topology
@@ -136,13 +138,19 @@ class Choosing(Records):
         if record.allowed == best.bit:
             return best, "the only processor allowed"
         if best_cost > ready + self.transfers.latency:
-            other = loads.pick(record.allowed)
-            if other is not None and other.processor.worker not in homes:
+            other = loads.pick(self._elsewhere(record.allowed, homes))
+            if other is not None:
                 begin = max(loads.seconds_of(other.processor.worker), ready)
                 if begin + to_move < best_cost:
                     return other, "least loaded"
         there = homes[best.processor.worker] >= to_move
         return best, "its inputs are there" if there else "least to move"
+
+    def _elsewhere(self, mask: int, workers: Iterable[WorkerId]) -> int:
+        """Leaves some workers out of a mask."""
+        for worker in workers:
+            mask &= ~self.topology.worker_mask(worker)
+        return mask
 
     def _homes(self, record: TaskRecord) -> tuple[dict[WorkerId, float], float, float]:
         """Looks for where a task's inputs are, or will be made.

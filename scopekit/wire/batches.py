@@ -21,7 +21,7 @@ from scopekit.errors import ProtocolError
 from scopekit.graph import StoredChunk
 from scopekit.scopes import AnyScope, ThreadProc
 from scopekit.wire import messages as msg
-from scopekit.wire.codec import dump_value
+from scopekit.wire.codec import dump_own
 from scopekit.wire.frames import pack, unpack
 from scopekit.wire.parcels import Parcel
 
@@ -280,13 +280,6 @@ class _Parts:
 # -- pieces ---------------------------------------------------------------------------
 
 
-def _dump(value: Any) -> bytes:
-    try:
-        return pickle.dumps(value, _PROTOCOL)
-    except Exception:  # noqa: BLE001  # a kind of processor may be made in a notebook
-        return dump_value(value)
-
-
 @lru_cache(maxsize=4096)
 def _thread(worker: WorkerId, index: int) -> ThreadProc:
     return ThreadProc(worker, index)
@@ -391,7 +384,7 @@ def _dump_others(items: list[Any]) -> bytes:
     try:
         return _dump_plain([items])
     except Exception:  # noqa: BLE001  # a value that holds itself, or a class of a notebook
-        return _dump([items])
+        return dump_own([items])
 
 
 def _unpack_others(parts: _Parts, count: int) -> Iterable[Any]:
@@ -402,7 +395,7 @@ def _unpack_others(parts: _Parts, count: int) -> Iterable[Any]:
 def _pack_puts(puts: Sequence[msg.Put]) -> tuple[list[Column], list[Buffer]]:
     facts = [(put.chunk, put.parcel.loan, put.scope, put.processor, put.reports) for put in puts]
     counts = array("I", [len(put.parcel.parts) for put in puts])
-    return [counts], [_dump([facts]), *(part for put in puts for part in put.parcel.parts)]
+    return [counts], [dump_own([facts]), *(part for put in puts for part in put.parcel.parts)]
 
 
 def _unpack_puts(parts: _Parts, count: int) -> Iterable[Any]:
@@ -439,7 +432,7 @@ def _pack_runs(runs: Sequence[msg.Run]) -> tuple[list[Column], list[Buffer]]:
         *(array("Q", tasks), *digest_places, *processor_places, *scope_places, *forget_places),
         *(function_places, pickle_places, *_lengths_and_ids(inputs), *_lengths_and_ids(outputs)),
     ]
-    blobs = [_dump_names(names), *function_blobs, *pickles, _dump(lists), _dump_plain([plain])]
+    blobs = [_dump_names(names), *function_blobs, *pickles, dump_own(lists), _dump_plain([plain])]
     return columns, blobs
 
 
@@ -516,7 +509,7 @@ def _pack_finished(reports: Sequence[msg.Finished]) -> tuple[list[Column], list[
         *(*scope_places, *processor_places, *type_places),
     ]
     lists = [scope_list, processor_list, type_list]
-    return columns, [_dump(lists), _dump_plain([list(values)])]
+    return columns, [dump_own(lists), _dump_plain([list(values)])]
 
 
 def _unpack_finished(parts: _Parts, count: int) -> Iterable[Any]:

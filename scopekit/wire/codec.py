@@ -39,6 +39,7 @@ __all__ = (
     "KnownFunctions",
     "PickledError",
     "dump_error",
+    "dump_own",
     "dump_value",
     "load_arguments",
     "load_value",
@@ -362,9 +363,19 @@ def dump_value(value: Any, stays: Callable[[pickle.PickleBuffer], bool] | None =
         value: the value.
         stays: is asked of each buffer whether it is to lie in the pickle.
     """
+    if type(value) in _PLAIN:
+        return pickle.dumps(value, _PROTOCOL)
     with io.BytesIO() as file:
         _Pickler(file, protocol=_PROTOCOL, buffer_callback=stays).dump(value)
         return file.getvalue()
+
+
+def dump_own(value: Any) -> bytes:
+    """Pickles what is made of our own types, as a rule; others may be among them."""
+    try:
+        return pickle.dumps(value, _PROTOCOL)
+    except Exception:  # noqa: BLE001  # a kind of processor may be made in a notebook
+        return dump_value(value)
 
 
 def taking_out(buffers: list[memoryview]) -> Callable[[pickle.PickleBuffer], bool]:

@@ -16,7 +16,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from scopekit.errors import ChunkLostError, ProtocolError, ScopeViolationError
-from scopekit.wire.codec import dump_value, load_value
+from scopekit.wire.codec import dump_own, load_value
 from scopekit.wire.lending import Loan, LoanOverError, can_borrow
 from scopekit.wire.messages import PeerAddress
 from scopekit.wire.parcels import Parcel
@@ -158,10 +158,10 @@ class PeerServer:
         try:
             lent = bool(card.bytes) and can_borrow(Loan.from_bytes(card.bytes))
             given = self._give(chunks, asker, lent)
-            head = dump_value([(stored, _outline(parcel)) for stored, parcel in given])
+            head = dump_own([(stored, _outline(parcel)) for stored, parcel in given])
             answer = [_GIVEN, head, *(part for _, parcel in given for part in parcel.parts)]
         except Exception as error:  # noqa: BLE001  # the asker is told, whatever it is
-            answer = [_REFUSED, dump_value(_sayable(error))]
+            answer = [_REFUSED, dump_own(_sayable(error))]
         self._socket.send_multipart([routing.bytes, request.bytes, *answer], copy=False)
 
     def close(self) -> None:
@@ -271,7 +271,7 @@ class PeerClient:
                 return
             line = self._socket(self._pushers, address)
             with contextlib.suppress(ConnectionError):
-                line.send([_PUSHED, dump_value(heads), *parts])
+                line.send([_PUSHED, dump_own(heads), *parts])
 
     def _socket(self, lines: dict[str, _Line], address: PeerAddress) -> _Line:
         line = lines.get(address.endpoint)
