@@ -339,7 +339,9 @@ class Agent:
             self._start_publisher()
             with self._lock:
                 self._pending.append(msg.Arrived(tuple(arrived), time.time()))
-            self._wake.set()
+            # Nobody waits for that word: it goes with the next that somebody waits for.
+            if self._dozing:
+                self._wake.set()
         for chunk in arrived:
             self._chunk_is_here(chunk)
         self._flush_pushes()
