@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from scopekit.bench.figures import best
+from scopekit.bench.patterns import PATTERNS
 from scopekit.bench.systems import SYSTEMS
 from scopekit.bench.tables import Table, amount
 from scopekit.bench.targets import TARGETS, ratio
@@ -105,8 +106,13 @@ def _cases(found: Found, names: Sequence[str]) -> Iterator[tuple[str, str]]:
         seen = [figure.case for figure in found.figures if figure.workload == name]
         failed = [failure.case for failure in found.failures if failure.workload == name]
         # A failure of all parts has a line of its own only where there is no other.
-        for case in dict.fromkeys([*seen, *filter(None, failed)] or failed):
-            yield name, case
+        cases = dict.fromkeys([*seen, *filter(None, failed)] or failed)
+        # The first round has few patterns.
+        yield from ((name, case) for case in sorted(cases, key=_place_of_pattern))
+
+
+def _place_of_pattern(case: str) -> int:
+    return list(PATTERNS).index(case) if case in PATTERNS else 0
 
 
 def _title(name: str, case: str) -> str:

@@ -653,7 +653,8 @@ class Agent:
             # Between tasks that come one by one it stays awake: waking it costs each more.
             self._dozing = time.monotonic() - last_busy > _AWAKE_SECONDS
             limit = _ASK_AGAIN_SECONDS if self._waiting else None
-            self._wake.wait(limit if self._dozing else _FLUSH_SECONDS)
+            if self._wake.wait(limit if self._dozing else _FLUSH_SECONDS):
+                last_busy = time.monotonic()
             self._wake.clear()
             self._drop_released()
             if self._unread:

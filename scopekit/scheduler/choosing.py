@@ -74,14 +74,15 @@ class Choosing(Records):
 
     def doubted_inputs(self, record: TaskRecord) -> list[TaskRecord]:
         """Returns the makers of inputs that may turn out to be valid in fewer places."""
-        chunks, tasks = self.table.records, self.tasks
-        return [
-            tasks[chunk.maker]
-            for need in record.spec.inputs
-            if (chunk := chunks[need.chunk]).state == "pending"
-            and chunk.maker is not None
-            and self.doubts.about(tasks[chunk.maker].spec.function)
-        ]
+        makers = []
+        for need in record.spec.inputs:
+            chunk = self.table.records[need.chunk]
+            if chunk.maker is None or chunk.state != "pending":
+                continue
+            maker = self.tasks[chunk.maker]
+            if self.doubts.scoped.get(maker.spec.function, True):
+                makers.append(maker)
+        return makers
 
     def _choose(self, record: TaskRecord, *, forced: bool) -> tuple[Load, str] | None:
         """Chooses among the allowed processors.

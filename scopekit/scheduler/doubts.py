@@ -14,19 +14,19 @@ _FUNCTIONS_KEPT = 10_000
 
 
 class Doubts:
-    """Learns from results which functions give scoped ones."""
+    """Learns from results which functions give scoped ones.
+
+    Attributes:
+        scoped: the functions of which results were seen, and whether one was scoped.
+    """
 
     def __init__(self) -> None:
-        self._scoped: dict[str, bool] = {}
+        self.scoped: dict[str, bool] = {}
         self._held: dict[str, dict[int, None]] = {}
-
-    def about(self, function: str) -> bool:
-        """Tells whether results of a function may turn out to be scoped."""
-        return self._scoped.get(function, True)
 
     def hold(self, task: int, function: str) -> None:
         """Takes note that a task is held until the first result of a function is known."""
-        if function not in self._scoped:
+        if function not in self.scoped:
             self._held.setdefault(function, {})[task] = None
 
     def learn(self, function: str, *, scoped: bool) -> list[int]:
@@ -35,11 +35,11 @@ class Doubts:
         Returns:
             The tasks that were held until now.
         """
-        known = self._scoped.get(function)
+        known = self.scoped.get(function)
         if known is None or (scoped and not known):
-            self._scoped[function] = scoped
-            if len(self._scoped) > _FUNCTIONS_KEPT:
-                del self._scoped[next(iter(self._scoped))]
+            self.scoped[function] = scoped
+            if len(self.scoped) > _FUNCTIONS_KEPT:
+                del self.scoped[next(iter(self.scoped))]
         return self.release(function) if self._held else []
 
     def release(self, function: str) -> list[int]:

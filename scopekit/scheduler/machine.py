@@ -254,12 +254,15 @@ class Scheduler(Recovering):
         record.started = started
         function = record.spec.function
         self.loads.learn(function, finished - started)
-        scoped = any(result.scope is not _UNSCOPED for result in results)
-        self._to_place.extend(self.doubts.learn(function, scoped=scoped))
+        scoped = False
         for result in results:
+            if result.scope is not _UNSCOPED:
+                scoped = True
             waiters = self.table.hold(result, worker, finished, self.topology)
-            for waiter in self.found(waiters):
+            for waiter in self.found(waiters) if waiters else ():
                 self._count_in(waiter)
+        if self.doubts.scoped.get(function) is not scoped:
+            self._to_place.extend(self.doubts.learn(function, scoped=scoped))
         self._end(record, "done", at=finished)
 
     def _drop_late(self, event: ev.RunFinished) -> None:

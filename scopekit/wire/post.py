@@ -153,8 +153,12 @@ class Post:
         return True
 
     def look(self) -> None:
-        """Has others receive what is there; called with the lock held, after use."""
-        if self._has_more():
+        """Has others receive what is there; called with the lock held, after use.
+
+        Whoever led a moment ago and sends now is about to lead again, as a rule: to wake
+        the thread costs it more than the message. If it does not, the thread looks soon.
+        """
+        if self._has_more() and not self._led_just_now():
             self._wake_receiver()
 
     def _has_more(self) -> bool:
@@ -167,10 +171,10 @@ class Post:
         elif self._loop is not None:
             if self._loop_thread == threading.get_ident():
                 self._loop.call_soon(self._on_readable)
-            else:
-                # It may have been closed in the meantime.
-                with contextlib.suppress(RuntimeError):
-                    self._loop.call_soon_threadsafe(self._on_readable)
+                return
+            # It may have been closed in the meantime.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._on_readable)
         self._woken.give()
         self._unparked.set()
 
@@ -252,13 +256,16 @@ class Post:
 
     def _is_served(self) -> bool:
         """Tells whether others receive."""
-        if self._loop is not None or self._leader:
-            return True
-        return time.monotonic() - self._led_at < _PARKED_SECONDS
+        return self._loop is not None or bool(self._leader) or self._led_just_now()
+
+    def _led_just_now(self) -> bool:
+        return not self._leader and time.monotonic() - self._led_at < _PARKED_SECONDS
 
     def _parked_seconds(self) -> float:
+        if self._leader or self._led_just_now():
+            return _PARKED_SECONDS
         quiet = time.monotonic() - self._heard_at > _AWAKE_SECONDS
-        return _DOZING_SECONDS if quiet and not self._leader else _PARKED_SECONDS
+        return _DOZING_SECONDS if quiet else _PARKED_SECONDS
 
     # -- by an event loop ---------------------------------------------------------------
 

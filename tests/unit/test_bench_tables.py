@@ -180,6 +180,19 @@ def test_a_workload_that_failed_everywhere_has_a_line(record):
     assert table.rows == (("Binary tree over 512, µs", "-", "failed"),)
 
 
+def test_patterns_stand_in_their_own_order_and_other_parts_as_they_came():
+    names = ("fft", "trivial", "no_comm")
+    found = Found([figure("ray", 1.0, "metg", name) for name in names])
+    found.figures += [figure("ray", 1.0, "memory", case) for case in ("b", "a")]
+
+    rows = figures_table(found, ["ray"], ["metg", "memory"]).rows
+
+    assert [row[0].split(": ")[1].split(",")[0] for row in rows] == [
+        *("trivial", "no_comm", "fft"),
+        *("b", "a"),
+    ]
+
+
 def test_a_record_comes_back_from_its_file(record):
     assert Record.from_json(json.loads(json.dumps(record.as_json()))) == record
 
