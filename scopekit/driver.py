@@ -700,7 +700,9 @@ _EVENTS: dict[type, Callable[[Any, WorkerId], ev.Event]] = {
     msg.HandedBack: lambda said, worker: ev.RunHandedBack(
         said.task, worker, said.chunk, said.scope, time.time()
     ),
-    msg.Arrived: lambda said, worker: ev.ChunksArrived(worker, said.chunks, time.time()),
+    msg.Arrived: lambda said, worker: ev.ChunksArrived(
+        worker, said.chunks, min(said.at, time.time())
+    ),
     msg.StillWaiting: lambda said, worker: ev.ChunksMissed(worker, said.chunks, time.time()),
     msg.Returned: lambda said, worker: ev.HandlesReturned(worker, said.chunks),
     msg.ChunkPut: lambda said, worker: ev.ChunkStored(said.chunk, worker, time.time()),

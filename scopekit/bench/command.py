@@ -18,6 +18,7 @@ from scopekit.bench.report import (
     ratios_table,
     targets_table,
     tell_failures,
+    tell_free_cores,
 )
 from scopekit.bench.rounds import Asked, run_rounds
 from scopekit.bench.systems import PEERS, SYSTEMS, WIRES, is_installed
@@ -161,9 +162,8 @@ def _show(record: Record) -> None:
         _print(f"{targets.text()}\n")
     for line in tell_failures(found):
         _print(f"failed: {line}")
-    if found.free_cores:
-        shares = ", ".join(f"{100 * share:.0f} %" for share in found.free_cores)
-        _print(f"Before each round, plain processes got {shares} of a core each.")
+    if said := tell_free_cores(found):
+        _print(said)
 
 
 def _names(what: str, known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:

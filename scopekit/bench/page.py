@@ -11,6 +11,7 @@ from scopekit.bench.report import (
     ratios_table,
     targets_table,
     tell_failures,
+    tell_free_cores,
 )
 from scopekit.bench.systems import SYSTEMS, WIRES
 from scopekit.bench.workloads import WORKLOADS
@@ -87,7 +88,6 @@ def _item(text: str) -> str:
 
 def _machine(record: Record) -> str:
     machine, versions, asked = record.machine, record.versions, record.asked
-    shares = ", ".join(f"{100 * share:.0f} %" for share in record.found.free_cores)
     named = [
         f"{SYSTEMS[system].title} {versions[package]}"
         for system, package in _DISTRIBUTIONS.items()
@@ -101,12 +101,7 @@ def _machine(record: Record) -> str:
         f" {machine['implementation']} {machine['python']}, scopekit {versions['scopekit']}"
         f"{others}; {asked.workers} workers each, {rounds}."
     )
-    lines = [taken]
-    if shares:
-        lines.append(
-            f"Before each round, as many plain processes as workers got {shares} of a core each:"
-            " what is missing others had."
-        )
+    lines = [taken, tell_free_cores(record.found)]
     if asked.quick:
         lines.append("**Small sizes, to try the benchmark: these figures say nothing.**")
-    return fill(" ".join(lines), _WIDTH, break_on_hyphens=False)
+    return fill(" ".join(filter(None, lines)), _WIDTH, break_on_hyphens=False)

@@ -16,10 +16,18 @@ if TYPE_CHECKING:
 
     from scopekit.bench.rounds import Found
 
-__all__ = ("figures_table", "groups", "ratios_table", "targets_table", "tell_failures")
+__all__ = (
+    "figures_table",
+    "groups",
+    "ratios_table",
+    "targets_table",
+    "tell_failures",
+    "tell_free_cores",
+)
 
 _NONE = "-"
 _FAILED = "failed"
+_QUIET = 0.9
 
 
 def groups(names: Sequence[str]) -> dict[str, list[str]]:
@@ -87,6 +95,17 @@ def targets_table(found: Found) -> Table:
             )
         )
     return Table(("", "ratio", "target", "measured", "verdict"), tuple(rows))
+
+
+def tell_free_cores(found: Found) -> str:
+    """Returns what of the cores was left for the benchmark, "" where that was not looked at."""
+    if not found.free_cores:
+        return ""
+    shares = ", ".join(f"{100 * share:.0f} %" for share in found.free_cores)
+    told = f"Before each round, as many plain processes as workers got {shares} of a core each."
+    if min(found.free_cores) >= _QUIET:
+        return told
+    return f"{told} Others had the rest: ratios are rough, and METG(50 %) can be far too large."
 
 
 def tell_failures(found: Found) -> list[str]:

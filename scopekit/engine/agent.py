@@ -276,7 +276,9 @@ class Agent:
         except Exception as error:  # noqa: BLE001  # a user's __setstate__ may raise anything
             self._report(msg.PutFailed(order.chunk, dump_error(error, self._place())))
             return
-        self._report(msg.ChunkPut(stored) if order.reports else msg.Arrived((order.chunk,)))
+        self._report(
+            msg.ChunkPut(stored) if order.reports else msg.Arrived((order.chunk,), time.time())
+        )
         self._chunk_is_here(order.chunk)
         self._flush_pushes()
 
@@ -336,7 +338,7 @@ class Agent:
         if arrived:
             self._start_publisher()
             with self._lock:
-                self._pending.append(msg.Arrived(tuple(arrived)))
+                self._pending.append(msg.Arrived(tuple(arrived), time.time()))
             self._wake.set()
         for chunk in arrived:
             self._chunk_is_here(chunk)

@@ -147,15 +147,20 @@ class Choosing(Records):
     def _homes(self, record: TaskRecord) -> tuple[dict[WorkerId, float], float, float]:
         """Looks for where a task's inputs are, or will be made.
 
+        Inputs that come from elsewhere come at the same time, so that all of them together
+        cost one latency.
+
         Returns:
             For each worker that has one of them how many seconds of moving that saves; how
             many it takes to move all of them; and how long it takes until all are made.
         """
         homes: dict[WorkerId, float] = {}
+        inputs = record.spec.inputs
+        share = self.transfers.latency / len(inputs)
         to_move = ready = 0.0
-        for need in record.spec.inputs:
+        for need in inputs:
             chunk = self.table.records[need.chunk]
-            cost = self.transfers.estimate(chunk.nbytes)
+            cost = share + self.transfers.seconds_for(chunk.nbytes)
             to_move += cost
             if chunk.state == "held":
                 for worker in chunk.holders:
@@ -172,9 +177,8 @@ class Choosing(Records):
     def _seconds_to_move(self, record: TaskRecord, worker: WorkerId) -> float:
         """Returns how long it takes to bring a task's inputs to a worker."""
         inputs = (self.table.records[need.chunk] for need in record.spec.inputs)
-        return sum(
-            self.transfers.estimate(chunk.nbytes) for chunk in inputs if worker not in chunk.holders
-        )
+        sizes = [chunk.nbytes for chunk in inputs if worker not in chunk.holders]
+        return self.transfers.estimate(sum(sizes)) if sizes else 0.0
 
     def _seconds_until_made(self, chunk: ChunkRecord) -> float:
         maker = None if chunk.maker is None else self.tasks.get(chunk.maker)

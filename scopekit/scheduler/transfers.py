@@ -8,6 +8,7 @@ __all__ = ("Transfers",)
 _LATENCY = 0.3e-3
 _BYTES_PER_SECOND = 2e9
 _WEIGHT = 0.2
+_WEIGHT_OF_LONGER = 0.02
 # Shorter values tell of the latency, longer ones of the bandwidth.
 _SHORT = 1 << 14
 _LONG = 1 << 20
@@ -31,6 +32,10 @@ class Transfers:
         """Returns how many seconds a value of so many bytes takes."""
         return self.latency + nbytes * self._seconds_per_byte
 
+    def seconds_for(self, nbytes: int) -> float:
+        """Returns how many seconds so many bytes take more than none."""
+        return nbytes * self._seconds_per_byte
+
     def learn(self, nbytes: int, seconds: float) -> None:
         """Takes note of one that was moved.
 
@@ -41,7 +46,9 @@ class Transfers:
         if not 0 < seconds < _LOST_SECONDS:
             return  # clocks were set, or it was lost on the way and sent again
         if nbytes <= _SHORT:
-            latency = self.latency + _WEIGHT * (seconds - self.latency)
+            # Most of what takes longer waited for something else: a processor, other values.
+            weight = _WEIGHT if seconds < self.latency else _WEIGHT_OF_LONGER
+            latency = self.latency + weight * (seconds - self.latency)
             self.latency = min(max(latency, _QUICKEST_LATENCY), _SLOWEST_LATENCY)
         elif nbytes >= _LONG:
             measured = max(seconds - self.latency, 0.0) / nbytes

@@ -297,6 +297,7 @@ class Arrived:
     """Copies of chunks came in from other processes."""
 
     chunks: tuple[int, ...]
+    at: float
 
 
 @dataclass(frozen=True, slots=True)

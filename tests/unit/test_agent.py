@@ -247,7 +247,7 @@ def test_a_chunk_that_is_handed_over_lives_here_and_is_told_of(agent):
 def test_the_copy_of_an_input_has_only_arrived(agent):
     agent.receive([put(2, [1], reports=False)])
 
-    assert agent.reports == [msg.Arrived((2,))]
+    assert [report.chunks for report in agent.of_kind(msg.Arrived)] == [(2,)]
 
 
 def test_what_is_handed_over_starts_what_waits_for_it(agent, lane):
@@ -538,7 +538,7 @@ def test_of_a_task_that_is_run_and_asked_back_at_once_one_of_the_two_comes_true(
 def test_copies_that_come_to_an_agent_that_ran_nothing_are_told_of(lane):
     agent = Told(lane, background=True)
     agent.take(1, [chunk(2, 5)])
-    until(lambda: msg.Arrived((2,)) in agent.reports)
+    until(lambda: agent.of_kind(msg.Arrived))
     agent.close()
 
 

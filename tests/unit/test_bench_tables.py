@@ -14,6 +14,7 @@ from scopekit.bench.report import (
     ratios_table,
     targets_table,
     tell_failures,
+    tell_free_cores,
 )
 from scopekit.bench.rounds import Asked, Found
 from scopekit.bench.tables import Table, amount
@@ -160,6 +161,14 @@ def test_targets_are_those_that_were_measured(record):
         ("Chain of 500", "scopekit / Ray", "≤ 0.01", "0.00400", "reached"),
         ("METG(50 %): no_comm", "scopekit / Ray", "≤ 0.15", "< 0.100", "reached"),
     )
+
+
+@pytest.mark.parametrize(("shares", "rough"), [([], False), ([0.95], False), ([1.0, 0.4], True)])
+def test_others_on_the_machine_are_told_of(shares, rough):
+    told = tell_free_cores(Found(free_cores=shares))
+
+    assert bool(told) == bool(shares)
+    assert ("ratios are rough" in told) == rough
 
 
 def test_failures_are_told_once_for_each_reason(record):

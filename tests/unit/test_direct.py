@@ -122,14 +122,14 @@ def test_orders_and_reports_arrive_in_order(hub, join, said):
         hub.send(0 if task % 2 else "b", run(task))
     hub.flush()
     first.send([done(task) for task in range(2500)])
-    second.send([msg.Arrived((1, 2))])
+    second.send([msg.Arrived((1, 2), 0.0)])
 
     until(lambda: len(first.orders) == len(second.orders) == 1500)
     until(lambda: len(said.get(0, ())) == 2500 and "b" in said)
     assert tasks(first.orders) == list(range(1, 3000, 2))
     assert tasks(second.orders) == list(range(0, 3000, 2))
     assert tasks(said[0]) == list(range(2500))
-    assert said["b"] == [msg.Arrived((1, 2))]
+    assert said["b"] == [msg.Arrived((1, 2), 0.0)]
     assert hub.refused == 0
 
 

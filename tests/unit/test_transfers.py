@@ -19,7 +19,7 @@ def test_what_was_measured_counts_more_and_more():
 
 def test_short_values_tell_of_the_latency_alone():
     transfers = Transfers()
-    for _ in range(50):
+    for _ in range(500):
         transfers.learn(8, 0.02)
 
     assert transfers.latency == pytest.approx(0.02, rel=0.05)
@@ -34,3 +34,18 @@ def test_what_no_transfer_takes_is_not_learnt(seconds):
     transfers.learn(1 << 20, seconds)
 
     assert transfers.estimate(1 << 20) == before
+
+
+def test_a_few_that_had_to_wait_do_not_count_for_much():
+    transfers = Transfers()
+    for _ in range(50):
+        transfers.learn(8, 0.2e-3)
+    transfers.learn(8, 0.05)
+
+    assert transfers.latency < 2e-3
+
+
+def test_inputs_that_come_together_take_one_latency():
+    transfers = Transfers()
+
+    assert transfers.estimate(1000) == transfers.latency + transfers.seconds_for(1000)
