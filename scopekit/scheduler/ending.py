@@ -56,8 +56,11 @@ class Ending(Sending):
         if state != "done":
             self._end_lineage(record)
             self._fail_outputs(record)
-        elif not spec.idempotent:
-            self._end_lineage(record)
+        else:
+            # Whoever kills its process never comes as far as this.
+            record.deaths = 0
+            if not spec.idempotent:
+                self._end_lineage(record)
         if load is not None:
             self._use_room(load)
         self._finished.append(spec.id)

@@ -9,10 +9,14 @@ from scopekit.wire.codec import dump_value, taking_out
 from scopekit.wire.lending import borrow
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from scopekit.wire.frames import Buffer
     from scopekit.wire.lending import Loan
 
 __all__ = ("Parcel", "load_parcel", "pack_value")
+
+_BUFFERS = 5  # the first protocol of pickle that knows them
 
 
 class Parcel(NamedTuple):
@@ -47,9 +51,10 @@ class Parcel(NamedTuple):
         """
         return self if self.loan is None else Parcel(tuple(borrow(self.loan, own=own)))
 
-    def __reduce_ex__(self, _: Any) -> tuple[Any, ...]:
-        # By hand, since a view does not pickle.
-        return (Parcel, (tuple(map(pickle.PickleBuffer, self.parts)), self.loan))
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        # By hand, since a view does not pickle. ipyparallel's protocol knows no buffers.
+        buffer: Callable[[Buffer], Any] = pickle.PickleBuffer if protocol >= _BUFFERS else bytes
+        return (Parcel, (tuple(map(buffer, self.parts)), self.loan))
 
 
 def pack_value(value: Any) -> Parcel:

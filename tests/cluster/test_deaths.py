@@ -225,7 +225,7 @@ def test_a_number_that_came_with_the_word_that_it_was_made_outlives_its_engine(u
 
 def test_late_words_of_an_engine_that_was_given_up_change_nothing(folder, until):
     """It is frozen for so long that it counts as dead, then goes on and says what it did."""
-    soon = ["--HeartMonitor.period=100", "--HeartMonitor.max_heartmonitor_misses=10"]
+    soon = ["--HeartMonitor.period=100", "--HeartMonitor.max_heartmonitor_misses=30"]
     with sk.start(2, controller_args=soon) as session:
         pids = session.run(os.getpid)
         session.fetch([session.spawn(marked, folder, "known", 0.001) for _ in range(20)])

@@ -693,6 +693,19 @@ def test_what_was_in_two_processes_that_died_runs_alone(watched):
     assert sent(watched.spawn(101, scope=ProcessScope(kept))) == {101: kept}
 
 
+def test_a_task_that_ended_well_is_cleared_of_all_suspicion():
+    """It is made again whenever its result is lost, and may be in many engines that die."""
+    watched = Watched(cluster(dict.fromkeys(range(6), "a")))
+    watched.spawn(1)
+    for _ in range(2):
+        watched.leave(watched.worker_of(1))
+        watched.finish(1)
+        watched.leave(watched.worker_of(1))
+
+    assert watched.state(1) == "queued"
+    assert watched.scheduler.tasks[1].deaths == 0
+
+
 def test_suspects_run_one_at_a_time_in_a_process():
     watched = Watched(cluster({0: "a", 1: "a", 2: "a"}))
     watched.spawn(1, function="learnt", scope=ProcessScope(2))
