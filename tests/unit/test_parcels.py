@@ -5,8 +5,9 @@ import pickle
 import numpy as np
 import pytest
 
+from scopekit.wire.codec import APART
 from scopekit.wire.lending import Lender
-from scopekit.wire.parcels import APART, Parcel, load_parcel, pack_value
+from scopekit.wire.parcels import Parcel, load_parcel, pack_value
 
 LARGE = np.arange(APART, dtype=np.uint8)
 
