@@ -623,9 +623,11 @@ class Driver:
             for report in reports:
                 if type(report) is msg.Finished:
                     task, results, started, finished, value = report
-                    if value is not None and task in self._pending:
+                    told = value is not None and task in self._pending
+                    if told:
                         self._pending[task].plain_value = value
-                    self._apply(ev.RunFinished(task, worker, results, started, finished), after)
+                    done = ev.RunFinished(task, worker, results, started, finished, told)
+                    self._apply(done, after)
                 elif type(report) is msg.Output:
                     after.append(report)
                 elif type(report) is msg.Spawned:

@@ -209,6 +209,8 @@ class ChunkRecord:
         descendants: how many tasks might have to run again for a chunk that is wanted,
             and would need it then.
         aimed: when it was last ordered to be sent somewhere.
+        told: True if whoever holds its handles has its value, too: when it is lost, it is
+            made again only for others.
         cause: the number of the event that last changed its state.
     """
 
@@ -229,6 +231,7 @@ class ChunkRecord:
         "scope",
         "senders",
         "state",
+        "told",
         "type",
         "users",
         "waiters",
@@ -254,7 +257,7 @@ class ChunkRecord:
         self.processor = processor
         self.type = type
         self.declared: Scope | None = None
-        self.planned = False
+        self.planned = self.told = False
         self.nbytes = self.users = self.descendants = 0
         self.holders: tuple[WorkerId, ...] = ()
         self.senders: Mapping[WorkerId, WorkerId] = _NOBODY

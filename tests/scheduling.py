@@ -139,7 +139,7 @@ class Watched:
     def start(self, number):
         return self.handle(ev.RunStarted(number, self.worker_of(number), self.tick()))
 
-    def finish(self, number, *, worker=None, scope=None, took=0.01, nbytes=8):
+    def finish(self, number, *, worker=None, scope=None, took=0.01, nbytes=8, told=False):
         worker = self.worker_of(number) if worker is None else worker
         spec = self.scheduler.tasks[number].spec
         results = tuple(
@@ -147,7 +147,7 @@ class Watched:
             for output in spec.outputs
         )
         end = self.tick()
-        return self.handle(ev.RunFinished(number, worker, results, end - took, end))
+        return self.handle(ev.RunFinished(number, worker, results, end - took, end, told))
 
     def fail(self, number, failure="boom", *, worker=None):
         worker = self.worker_of(number) if worker is None else worker

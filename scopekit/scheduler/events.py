@@ -104,6 +104,8 @@ class RunFinished(NamedTuple):
 
     Attributes:
         results: one entry for each output of the task, in order.
+        told: True if the value of the first one came along, so that whoever holds its
+            handle has it.
     """
 
     task: int
@@ -111,6 +113,7 @@ class RunFinished(NamedTuple):
     results: tuple[StoredChunk, ...]
     started: float
     finished: float
+    told: bool = False
 
 
 class RunFailed(NamedTuple):

@@ -245,7 +245,7 @@ class Scheduler(Recovering):
             self.loads.resume(self.loads.by_processor[record.processor], event.task)
 
     def _on_finished(self, event: ev.RunFinished) -> None:
-        task, worker, results, started, finished = event
+        task, worker, results, started, finished, told = event
         self._at = finished
         record = self._sent_to(task, worker)
         if record is None:
@@ -263,6 +263,9 @@ class Scheduler(Recovering):
                 self._count_in(waiter)
         if self.doubts.scoped.get(function) is not scoped:
             self._to_place.extend(self.doubts.learn(function, scoped=scoped))
+        if told:
+            for chunk in self.table.find(record.spec.outputs[:1]):
+                chunk.told = True
         self._end(record, "done", at=finished)
 
     def _drop_late(self, event: ev.RunFinished) -> None:
@@ -450,6 +453,11 @@ class Scheduler(Recovering):
     def _on_handles_added(self, event: ev.HandlesAdded) -> None:
         for chunk in self.table.find(event.chunks):
             chunk.handles += 1
+            if chunk.told:
+                # This one may not come with the value.
+                chunk.told = False
+                if chunk.state == "lost":
+                    self._make_again([chunk], self._clock)
 
     def _on_handles_dropped(self, event: ev.HandlesDropped) -> None:
         self.table.drop_handles(event.chunks)
@@ -486,7 +494,7 @@ class Scheduler(Recovering):
         for record in interrupted.values():
             self._rerun(record, event, begun=record.spec.id in began)
         for chunk in lost.values():
-            if chunk.state == "lost" and chunk.handles > 0:
+            if chunk.state == "lost" and chunk.handles > 0 and not chunk.told:
                 self._make_again([chunk], event.at)
             self.table.release_if_unwanted(chunk)
         self._replace_all(event.at)

@@ -55,6 +55,10 @@ def deadly(folder):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def inc(x):
+    return x + 1
+
+
 def flaky(folder, name, bad):
     mark(folder, name)
     if os.path.getsize(f"{folder}/{name}") <= bad:  # noqa: PTH202  # the module travels by value
@@ -212,7 +216,9 @@ def test_a_number_that_came_with_the_word_that_it_was_made_outlives_its_engine(u
         pids = session.run(os.getpid)
         here = session.options(idempotent=False, scope=ProcessScope(1))
         number, text = here.spawn(len, "abc"), here.spawn(str, "abc")
-        session.wait([number, text], timeout=20)
+        both = ProcessScope(0) | ProcessScope(1)
+        pure = [session.spawn(inc, n, scope=both) for n in range(20)]
+        session.wait([number, text, *pure], timeout=20)
         os.kill(pids[1], signal.SIGKILL)
         until(lambda: 1 not in session.workers, "it has left")
 
@@ -221,6 +227,11 @@ def test_a_number_that_came_with_the_word_that_it_was_made_outlives_its_engine(u
         assert isinstance(text.exception(20), sk.ChunkLostError)
         with pytest.raises(sk.ChunkLostError):
             text.result(20)
+        # Only for others than this process it is made again.
+        assert session.fetch(pure, timeout=20) == list(range(1, 21))
+        chunks = session.fetch(pure, raw=True, timeout=20)
+        assert [chunk.fetch(20) for chunk in chunks] == list(range(1, 21))
+        assert session.fetch([session.spawn(inc, task) for task in pure], timeout=20)[19] == 21
 
 
 def test_late_words_of_an_engine_that_was_given_up_change_nothing(folder, until):

@@ -693,6 +693,37 @@ def test_what_was_in_two_processes_that_died_runs_alone(watched):
     assert sent(watched.spawn(101, scope=ProcessScope(kept))) == {101: kept}
 
 
+def test_a_lost_result_whose_value_came_along_is_made_again_only_for_others(watched):
+    for number in (1, 3, 5):
+        watched.spawn(number, scope=ProcessScope(0) | ProcessScope(1))
+    home = watched.worker_of(1)
+    for number in (1, 3, 5):
+        if watched.worker_of(number) == home:
+            watched.finish(number, told=number != 5)
+    watched.leave(home)
+
+    assert watched.chunk(2).state == "lost"
+    assert watched.state(1) == "done"
+    watched.spawn(11, 2)
+    assert watched.state(1) == "queued"
+    watched.finish(1)
+    watched.arrive(watched.worker_of(11), 2)
+    watched.finish(11)
+    assert watched.state(11) == "done"
+
+
+def test_a_lost_result_is_made_again_for_a_handle_that_came_without_its_value(watched):
+    watched.spawn(1)
+    watched.finish(1, told=True)
+    watched.leave(watched.worker_of(1))
+    assert watched.chunk(2).state == "lost"
+
+    watched.handle(ev.HandlesAdded((2,)))
+    assert watched.state(1) == "queued"
+    watched.finish(1)
+    assert watched.chunk(2).state == "held"
+
+
 def test_a_task_that_ended_well_is_cleared_of_all_suspicion():
     """It is made again whenever its result is lost, and may be in many engines that die."""
     watched = Watched(cluster(dict.fromkeys(range(6), "a")))
