@@ -58,17 +58,21 @@ def test_every_fault_happens_many_times():
 
 
 @pytest.mark.slow
-def test_nothing_goes_wrong_in_larger_worlds():
-    tally = run_seeds(range(BASE, BASE + 1000), size=Size((50, 200), (3, 12)))
-    figures.tell("simulated, larger", f"seeds from {BASE}, {tally.text()}")
+@pytest.mark.parametrize("part", range(5))
+def test_nothing_goes_wrong_in_larger_worlds(part):
+    first = BASE + 200 * part
+    tally = run_seeds(range(first, first + 200), size=Size((50, 200), (3, 12)))
+    figures.tell(f"simulated, larger, part {part}", f"seeds from {first}, {tally.text()}")
 
     assert not tally.failures, told(tally)
 
 
 @pytest.mark.slow
-def test_nothing_goes_wrong_in_many_worlds():
-    tally = run_seeds(range(2 * BASE, 2 * BASE + 20_000))
-    figures.tell("simulated, many", f"seeds from {2 * BASE}, {tally.text()}")
+@pytest.mark.parametrize("part", range(10))
+def test_nothing_goes_wrong_in_many_worlds(part):
+    first = 2 * BASE + 2000 * part
+    tally = run_seeds(range(first, first + 2000))
+    figures.tell(f"simulated, many, part {part}", f"seeds from {first}, {tally.text()}")
 
     assert not tally.failures, told(tally)
 
