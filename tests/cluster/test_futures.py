@@ -78,7 +78,7 @@ def test_wait_returns_at_the_first_that_ends(session, gate):
 
 def test_wait_returns_at_the_first_that_fails(session, gate):
     slow = session.spawn(hold, str(gate), scope=SLOT)
-    failing = session.spawn(fail)
+    failing = session.options(single=1).spawn(fail)
 
     done, missing = concurrent.futures.wait(
         [slow, failing], 30, return_when=concurrent.futures.FIRST_EXCEPTION
