@@ -110,8 +110,8 @@ class Chunks:
             The tasks that waited for it.
         """
         chunk = self.records.get(stored.id)
-        if chunk is None:
-            # Let go of before it was made.
+        if chunk is None or chunk.state not in ("pending", "held"):
+            # Let go of before it was made, or before its home had said that it is there.
             self._out.drop(worker, stored.id)
             return []
         if chunk.state == "held" and not topology.admits(chunk.scope, worker):
@@ -141,7 +141,7 @@ class Chunks:
             self.release_if_unwanted(chunk)
         return waiters or []
 
-    def arrived(self, chunk_id: int, worker: WorkerId) -> list[int]:
+    def arrived(self, chunk_id: int, worker: WorkerId, topology: Topology) -> list[int]:
         """Takes note that a worker has a copy of a chunk.
 
         Returns:
@@ -155,6 +155,8 @@ class Chunks:
         _aim_no_more(chunk, worker)
         if worker not in chunk.holders:
             chunk.holders = (*chunk.holders, worker)
+            # The copy may be of an earlier making, which was valid elsewhere.
+            self._keep_inside(chunk, topology)
         if chunk.state == "held" or chunk.maker is not None or chunk.processor is None:
             return []
         # Its home sent it on, so there it is.
@@ -166,6 +168,18 @@ class Chunks:
         chunk.waiters = None
         self.release_if_unwanted(chunk)
         return waiters or []
+
+    def expect_again(self, chunk: ChunkRecord, *, planned: bool) -> None:
+        """Takes note that a chunk that is gone is to be made once more, valid anywhere perhaps.
+
+        Args:
+            chunk: the chunk.
+            planned: True if it is known where.
+        """
+        chunk.state = "pending"
+        chunk.planned = planned
+        chunk.scope = _UNSCOPED
+        chunk.cause = self._out.cause
 
     def narrow(self, chunk_id: int, scope: Scope, topology: Topology) -> None:
         """Takes note that a chunk is valid in fewer places than was said."""

@@ -416,7 +416,7 @@ class Scheduler(Recovering):
         self._at = event.at
         for chunk in event.chunks:
             self._learn_transfer(chunk, event)
-            for waiter in self.found(self.table.arrived(chunk, event.worker)):
+            for waiter in self.found(self.table.arrived(chunk, event.worker, self.topology)):
                 self._count_in(waiter)
 
     def _learn_transfer(self, chunk_id: int, event: ev.ChunksArrived) -> None:

@@ -34,6 +34,9 @@ class Placing(Ending):
                 ahead may wait for it there.
         """
         spec = record.spec
+        if spec.inputs:
+            # Since it was last judged an input may have turned out to be valid in fewer places.
+            record.operands = None
         # Kept, since an input may be released long before its task is explained.
         operands = record.operands = self.operands(record)
         record.topology = self.topology

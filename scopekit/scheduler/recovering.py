@@ -12,7 +12,6 @@ from scopekit.scheduler.lineage import makers_to_run_again
 from scopekit.scheduler.load import Loads
 from scopekit.scheduler.placing import Placing, may_have_run
 from scopekit.scheduler.sending import is_lined_up
-from scopekit.scopes import AnyScope
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ("Recovering",)
 
-_UNSCOPED = AnyScope()
 _DEATHS = 3
 
 
@@ -112,17 +110,13 @@ class Recovering(Placing):
         for output in record.spec.outputs:
             chunk = self.table.records.get(output)
             if chunk is not None and chunk.state != "held":
-                chunk.state = "pending"
-                chunk.planned = False
-                chunk.scope = _UNSCOPED
-                chunk.cause = self.out.cause
+                self.table.expect_again(chunk, planned=False)
 
     def _expect_again(self, chunk: ChunkRecord) -> None:
         """Goes on waiting for a chunk that is lost while its maker is to run, for another one."""
         maker = self.tasks.get(chunk.maker or 0)
         if maker is not None and maker.state not in FINAL_STATES:
-            chunk.state = "pending"
-            chunk.planned = maker.processor is not None
+            self.table.expect_again(chunk, planned=maker.processor is not None)
 
     def _orphan(self, event: ev.WorkerLeft, interrupted: Mapping[int, TaskRecord]) -> None:
         """Lets go of what tasks of a dead worker spawned.

@@ -2,8 +2,20 @@
 
 import pytest
 
-from scopekit.scopes import DefaultScope, LabelScope, NodeScope, ProcessScope
-from scopekit.testing import Cancel, Crash, CutOff, Drop, Leave, Plan, Put, Spawn, Worker, replay
+from scopekit.scopes import DefaultScope, LabelScope, NodeScope, ProcessScope, UnionScope
+from scopekit.testing import (
+    Cancel,
+    Crash,
+    CutOff,
+    Drop,
+    Join,
+    Leave,
+    Plan,
+    Put,
+    Spawn,
+    Worker,
+    replay,
+)
 
 FOUND = {
     "a task runs again for one of its results while nobody wants the other": Plan(
@@ -208,6 +220,72 @@ FOUND = {
         ),
     ),
     # more below
+    "a released chunk stays released when its home says late that it has it": Plan(
+        seed=2010089,
+        workers=(Worker(node="c", speed=3.0), Worker(), Worker(), Worker(), Worker()),
+        acts=(
+            Spawn(at=0.1, task=20, scope=DefaultScope()),
+            Spawn(at=0.18, task=30, seconds=0.0342),
+            Spawn(at=0.3, task=40),
+            Spawn(at=0.4, task=50, seconds=0.6128),
+            Put(at=0.44, chunk=60, scope=UnionScope(ProcessScope(1), NodeScope("a"))),
+            Spawn(at=0.5, task=70, inputs=(60,)),
+            Drop(at=1.4, chunk=60),
+        ),
+        latency=0.02,
+    ),
+    "a result whose last copy is lost while it is made again may be valid elsewhere": Plan(
+        seed=100075,
+        workers=(
+            Worker(),
+            Worker(node="c"),
+            Worker(speed=20.0),
+            Worker(node="c", speed=20.0),
+        ),
+        acts=(
+            Spawn(at=0.2, task=70, scope=DefaultScope(), seconds=1.1578),
+            Spawn(at=0.3, task=120, scope=DefaultScope(), turns="node", outputs=2),
+            Spawn(at=0.3, task=130),
+            Spawn(at=0.4, task=140),
+            Spawn(at=0.4, task=150, inputs=(141,)),
+            Spawn(at=0.5, task=180, inputs=(141, 122), kills=1),
+            Spawn(at=0.9, task=310, kills=-1),
+        ),
+    ),
+    "a task that is placed again is judged by what its inputs turned out to be": Plan(
+        seed=2015189,
+        workers=(
+            Worker(speed=20.0),
+            Worker(),
+            Worker(),
+        ),
+        acts=(
+            Spawn(at=0.0, task=20, scope=DefaultScope(), turns="unpicklable"),
+            Spawn(at=0.0, task=30, inputs=(21,), seconds=0.2787),
+            Spawn(at=0.0, task=60, scope=DefaultScope(), function="h", retries=2, fails=2),
+            Spawn(at=0.0, task=80, inputs=(21,), function="h"),
+            Spawn(at=0.0, task=90, inputs=(81, 21, 61)),
+            Spawn(at=0.0, task=100),
+            Spawn(at=0.0, task=110, scope=DefaultScope(), function="h"),
+        ),
+        latency=0.02,
+    ),
+    "a late copy of an earlier making is not kept where the new one is not valid": Plan(
+        seed=2017060,
+        workers=(Worker(), Worker(threads=2), Worker(), Worker(), Worker(), Worker(node="b")),
+        acts=(
+            Spawn(at=0.0, task=10, scope=DefaultScope()),
+            CutOff(at=0.0, worker=0),
+            Put(at=0.0, chunk=20),
+            Spawn(at=0.0, task=30, scope=DefaultScope(), turns="node"),
+            Spawn(at=0.03, task=40, inputs=(20, 31), kills=-1),
+            Join(at=0.0, worker=6),
+            Spawn(at=0.1, task=60, inputs=(31,)),
+            Spawn(at=0.1, task=100),
+            Join(at=0.3, worker=8),
+        ),
+        latency=0.02,
+    ),
 }
 
 
