@@ -86,6 +86,7 @@ class World:
         self._wired: dict[WorkerId, None] = {}
         self._connections: dict[tuple[WorkerId, WorkerId], Connection] = {}
         self._deadline: float | None = None
+        self._latest = 0.0
         self._ended_acts = False
         client = Process.with_threads(CLIENT, "home")
         topology = Topology([client, *self._first_engines()])
@@ -202,6 +203,7 @@ class World:
 
     def _take_in(self, event: ev.Event) -> list[ev.Command]:
         """Takes an event in and carries out what follows."""
+        self._latest = max(self._latest, self.clock)
         try:
             commands = self.scheduler.handle(event)
         except (AssertionError, LookupError, TypeError, ValueError, AttributeError) as error:
@@ -256,7 +258,8 @@ class World:
     def _settle(self, command: ev.Settle) -> None:
         if self._say is not None and command.failure is not None:
             self._say(f"{'':12}by {command.failure!r}")
-        self.truth.ends(command, self.scheduler, self.clock)
+        # A deadline that was reached stays so when the clock is set back.
+        self.truth.ends(command, self.scheduler, self._latest)
 
     def _order(self, worker: WorkerId, verb: str, *args: Any, **options: Any) -> None:
         if worker in self._wired:

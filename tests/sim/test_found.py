@@ -9,6 +9,7 @@ from scopekit.testing import (
     CutOff,
     Drop,
     Join,
+    JumpClock,
     Leave,
     Plan,
     Put,
@@ -285,6 +286,17 @@ FOUND = {
             Join(at=0.3, worker=8),
         ),
         latency=0.02,
+    ),
+    "a deadline that was reached stays so when the clock is set back": Plan(
+        seed=0,
+        workers=(Worker(), Worker(speed=20.0), Worker()),
+        acts=(
+            Spawn(at=0.0, task=10, scope=ProcessScope(1), seconds=0.0189),
+            Spawn(at=0.0, task=320, scope=ProcessScope(1)),
+            Spawn(at=0.0, task=330, inputs=(321,), scope=ProcessScope(3), wait_for=0.3),
+            Crash(at=0.0, worker=2, noticed=0.3),
+            JumpClock(at=0.36, seconds=-20.0),
+        ),
     ),
 }
 
