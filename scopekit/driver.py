@@ -706,6 +706,8 @@ _EVENTS: dict[type, Callable[[Any, WorkerId], ev.Event]] = {
         worker, said.chunks, min(said.at, time.time())
     ),
     msg.StillWaiting: lambda said, worker: ev.ChunksMissed(worker, said.chunks, time.time()),
+    msg.Borrowed: lambda said, worker: ev.ChunkBorrowed(said.chunk, worker, time.time()),
+    msg.Unheld: lambda said, worker: ev.ChunksUnheld(worker, said.chunks),
     msg.Returned: lambda said, worker: ev.HandlesReturned(worker, said.chunks),
     msg.ChunkPut: lambda said, worker: ev.ChunkStored(said.chunk, worker, time.time()),
     msg.PutFailed: lambda said, worker: ev.ChunkFailed(said.chunk, worker, said.error, time.time()),

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from scopekit.engine.children import Children
 from scopekit.engine.context import RunningTask, running_task
+from scopekit.engine.handlecounts import HandleCounts
 from scopekit.engine.runner import run_task
 from scopekit.engine.store import Store
 from scopekit.errors import (
@@ -180,10 +181,7 @@ class Agent:
         self._flushed = 0.0
         self._asked_again = time.monotonic()
         self._own_chunks = 0
-        # Of the chunks that tasks made here: how many handles live in this process, and
-        # which others may hold a handle to.
-        self._handles: dict[int, int] = {}
-        self._lent: set[int] = set()
+        self._handles = HandleCounts(worker)
         self._released: deque[int] = deque()
         self._publisher: threading.Thread | None = None
         self._starting = threading.Lock()
@@ -413,13 +411,9 @@ class Agent:
 
     def _on_drop(self, order: msg.Drop) -> None:
         with self._lock:
-            kept = [chunk for chunk in order.chunks if self._handles.get(chunk)]
-            self._lent.difference_update(order.chunks)
+            gone = self._handles.drop(order.chunks)
             for chunk in order.chunks:
                 self._refused.pop(chunk, None)
-            gone = [chunk for chunk in order.chunks if chunk not in kept]
-            for chunk in gone:
-                self._handles.pop(chunk, None)
         # A value of this process may still refer to a chunk that the client let go.
         self.store.drop(gone)
 
@@ -568,8 +562,8 @@ class Agent:
 
     def lend(self, chunk: Chunk) -> StoredChunk:
         """Describes a chunk to the client, which may let it go only when it is told to."""
-        if chunk.id in self._handles:
-            self._lent.add(chunk.id)
+        with self._lock:
+            self._handles.export(chunk.id)
         return StoredChunk(chunk.id, chunk.scope, chunk.processor, chunk.type, chunk.nbytes)
 
     def value_of(self, chunk: int, stored: StoredChunk | None) -> tuple[Any, Scope]:
@@ -734,14 +728,15 @@ class Agent:
             chunk_id = (number << _OWN_IDS) + self._own_chunks + (1 << (_OWN_IDS + 20))
         stored = self.store.put(chunk_id, value, scope, home)
         with self._lock:
-            self._handles[chunk_id] = 0
+            self._handles.add_own(chunk_id)
         return self.revive_chunk(stored)
 
     def revive_chunk(self, stored: StoredChunk) -> Chunk:
         """Makes a handle in this process."""
         with self._lock:
-            if stored.id in self._handles:
-                self._handles[stored.id] += 1
+            report = self._handles.revive(stored)
+            if report is not None:
+                self._pending.append(report)
         return Chunk(self, stored.id, chunk_facts(stored))
 
     def _home(self, scope: Scope) -> Processor:
@@ -768,16 +763,14 @@ class Agent:
             self._wake.set()
 
     def _drop_released(self) -> None:
-        dropped: list[int] = []
+        gone: list[int] = []
+        while self._released:
+            gone.append(self._released.popleft())
+        if not gone:
+            return
         with self._lock:
-            while self._released:
-                chunk = self._released.popleft()
-                if chunk not in self._handles:
-                    continue
-                self._handles[chunk] -= 1
-                if not self._handles[chunk] and chunk not in self._lent:
-                    del self._handles[chunk]
-                    dropped.append(chunk)
+            dropped, reports = self._handles.release(gone)
+            self._pending += reports
         self.store.drop(dropped)
 
     def chunk_facts(self, chunk_id: int) -> Mapping[str, Any]:

@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 __all__ = (
     "CancelAsked",
     "ChildSpawned",
+    "ChunkBorrowed",
     "ChunkFailed",
     "ChunkPinned",
     "ChunkStored",
     "ChunksArrived",
     "ChunksMissed",
+    "ChunksUnheld",
     "Command",
     "DrainAsked",
     "DrainEnded",
@@ -194,8 +196,23 @@ class HandlesDropped(NamedTuple):
     chunks: tuple[int, ...]
 
 
+class ChunkBorrowed(NamedTuple):
+    """A worker came to hold a handle to a chunk that a task made by hand elsewhere."""
+
+    chunk: StoredChunk
+    worker: WorkerId
+    at: float
+
+
 class HandlesReturned(NamedTuple):
-    """Handles to results are gone that tasks of a worker had."""
+    """The last handles that a worker had to some chunks are gone."""
+
+    worker: WorkerId
+    chunks: tuple[int, ...]
+
+
+class ChunksUnheld(NamedTuple):
+    """A worker has no handle left to chunks of its own, to which others may have some."""
 
     worker: WorkerId
     chunks: tuple[int, ...]
@@ -266,7 +283,9 @@ Event = (
     | ChunkFailed
     | HandlesAdded
     | HandlesDropped
+    | ChunkBorrowed
     | HandlesReturned
+    | ChunksUnheld
     | WorkerJoined
     | WorkerLeft
     | DrainAsked

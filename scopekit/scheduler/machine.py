@@ -43,7 +43,7 @@ from scopekit.errors import (
     ScopeViolationError,
     TaskCancelledError,
 )
-from scopekit.graph import FINAL_STATES, TaskRecord
+from scopekit.graph import FINAL_STATES, ChunkRecord, TaskRecord
 from scopekit.scheduler import events as ev
 from scopekit.scheduler.leaving import held_by_these_alone, where_it_can_go
 from scopekit.scheduler.placement import never_meet, refusal
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from scopekit.errors import SchedulingError
-    from scopekit.graph import ChunkRecord, WorkerId
+    from scopekit.graph import WorkerId
     from scopekit.places import Topology
     from scopekit.scopes import Processor, Scope
 
@@ -90,7 +90,9 @@ class Scheduler(Recovering):
             ev.ChunkFailed: self._on_chunk_failed,
             ev.HandlesAdded: self._on_handles_added,
             ev.HandlesDropped: self._on_handles_dropped,
+            ev.ChunkBorrowed: self._on_borrowed,
             ev.HandlesReturned: self._on_handles_returned,
+            ev.ChunksUnheld: self._on_unheld,
             ev.WorkerJoined: self._on_joined,
             ev.WorkerLeft: self._on_left,
             ev.DrainAsked: self._on_drain,
@@ -461,6 +463,25 @@ class Scheduler(Recovering):
 
     def _on_handles_dropped(self, event: ev.HandlesDropped) -> None:
         self.table.drop_handles(event.chunks)
+
+    def _on_borrowed(self, event: ev.ChunkBorrowed) -> None:
+        stored = event.chunk
+        home = stored.processor.worker
+        if self.topology.process(event.worker) is None or self.topology.process(home) is None:
+            return
+        if stored.id not in self.table.records:
+            self.expect(ChunkRecord(stored.id, stored.scope, processor=stored.processor, handles=1))
+            self.table.hold(stored, home, event.at, self.topology)
+        else:
+            self.table.records[stored.id].handles += 1
+        self.table.lend(event.worker, (stored.id,))
+
+    def _on_unheld(self, event: ev.ChunksUnheld) -> None:
+        if self.topology.process(event.worker) is None:
+            return
+        for chunk in event.chunks:
+            if chunk not in self.table.records:
+                self.out.drop(event.worker, chunk)
 
     def _on_handles_returned(self, event: ev.HandlesReturned) -> None:
         self.table.take_back(event.worker, event.chunks)

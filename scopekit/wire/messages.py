@@ -23,6 +23,7 @@ __all__ = (
     "AgentConfig",
     "Arrived",
     "Beat",
+    "Borrowed",
     "ChunkPut",
     "Drop",
     "Finished",
@@ -47,6 +48,7 @@ __all__ = (
     "Started",
     "StillWaiting",
     "TopologyChanged",
+    "Unheld",
 )
 
 
@@ -340,8 +342,20 @@ class Spawned(NamedTuple):
     at: float
 
 
+class Borrowed(NamedTuple):
+    """A handle was read here to a chunk that a task made by hand elsewhere."""
+
+    chunk: StoredChunk
+
+
 class Returned(NamedTuple):
-    """Handles are gone that tasks here had to the results of tasks that they spawned."""
+    """The last handles here are gone to chunks of others, or to results of spawned tasks."""
+
+    chunks: tuple[int, ...]
+
+
+class Unheld(NamedTuple):
+    """No handle is left here to chunks that tasks made here by hand; others may have some."""
 
     chunks: tuple[int, ...]
 
@@ -372,7 +386,9 @@ Report = (
     | StillWaiting
     | Output
     | Spawned
+    | Borrowed
     | Returned
+    | Unheld
     | ChunkPut
     | PutFailed
 )

@@ -572,11 +572,6 @@ def test_a_chunk_in_a_container_that_nobody_fetched_is_dropped(session, settled,
     until(lambda: settled() == 0, "all are gone", 2)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a handle that travels from engine to engine inside of a value counts as exported"
-    " for good: the engine that reads it never says when it lets go",
-)
 def test_a_chunk_that_another_engine_had_a_handle_of_is_dropped(session, settled, until):
     inner = session.spawn(lambda: [sk.tochunk("x" * 1000)], scope=on(0))
     reader = session.spawn(lambda items: len(items[0].fetch()), inner, scope=on(1))
@@ -589,6 +584,21 @@ def test_a_chunk_that_another_engine_had_a_handle_of_is_dropped(session, settled
         return settled() == 0
 
     until(poked, "all are gone", 3)
+
+
+def test_a_chunk_lives_while_another_engine_has_a_handle_of_it(session, settled, until):
+    inner = session.spawn(lambda: [sk.tochunk("x" * 1000)], scope=on(0))
+    copied = session.spawn(list, inner, scope=on(1))
+    copied.wait(20)
+    del inner
+    for _ in range(3):
+        session.spawn(int, scope=on(0)).result(20)
+
+    reader = session.spawn(lambda items: len(items[0].fetch()), copied, scope=on(1))
+    assert reader.result(20) == 1000
+
+    del copied, reader
+    until(lambda: settled() == 0, "all are gone", 5)
 
 
 def test_a_chunk_lives_as_long_as_a_value_in_its_engine_refers_to_it(session, until):

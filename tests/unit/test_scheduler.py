@@ -24,7 +24,7 @@ from scopekit.errors import (
     TaskCancelledError,
     WorkerLostError,
 )
-from scopekit.graph import ChunkRecord, Input
+from scopekit.graph import ChunkRecord, Input, StoredChunk
 from scopekit.scheduler import ending
 from scopekit.scheduler import events as ev
 from scopekit.scopes import (
@@ -1148,6 +1148,44 @@ def spawn_child(watched, number, parent, *inputs, kept=True, **options):
 
 def give_handles_back(watched, worker, *chunks):
     return watched.handle(ev.HandlesReturned(worker, chunks))
+
+
+HAND_MADE = StoredChunk(501, AnyScope(), ThreadProc(2, 0), "str", 1)
+
+
+def borrow(watched, worker):
+    return watched.handle(ev.ChunkBorrowed(HAND_MADE, worker, watched.tick()))
+
+
+def unheld(watched, worker=2):
+    return dropped(watched.handle(ev.ChunksUnheld(worker, (HAND_MADE.id,))))
+
+
+def test_a_chunk_made_by_hand_is_kept_as_long_as_somebody_has_a_handle(watched):
+    assert borrow(watched, 0) == []
+    assert borrow(watched, 1) == []
+    assert unheld(watched) == []
+    assert give_handles_back(watched, 0, HAND_MADE.id) == []
+
+    assert dropped(give_handles_back(watched, 1, HAND_MADE.id)) == [(2, HAND_MADE.id)]
+
+
+def test_a_chunk_made_by_hand_of_which_nobody_knows_a_handle_goes_when_its_home_asks(watched):
+    assert unheld(watched) == [(2, HAND_MADE.id)]
+
+
+def test_a_chunk_made_by_hand_is_let_go_when_who_borrowed_it_is_gone(watched):
+    borrow(watched, 0)
+
+    assert (2, HAND_MADE.id) in dropped(watched.leave(0))
+
+
+def test_a_late_word_of_a_handle_changes_nothing(watched):
+    watched.leave(0)
+
+    assert borrow(watched, 0) == []
+    assert unheld(watched, 0) == []
+    assert HAND_MADE.id not in watched.scheduler.chunks
 
 
 def test_a_task_that_is_kept_where_it_was_spawned_is_not_sent(watched):
