@@ -179,7 +179,7 @@ class Driver:
             self._drop_released()
         if call.handles:
             # The call may be kept for long, and would keep what it was given alive.
-            call = call._replace(handles=())
+            call = Call(call.digest, call.function, call.arguments, (), call.apart)
         self._calls[spec.id] = call
         self._pending[spec.id] = task
         if sink is not None:

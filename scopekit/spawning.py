@@ -212,8 +212,10 @@ class Spawner:
                     " pass that."
                 )
         return tuple(
-            Input(origin, chunk_id_of(handle), handle=isinstance(handle, Chunk))
-            for origin, handle in found
+            [
+                Input(origin, chunk_id_of(handle), isinstance(handle, Chunk))
+                for origin, handle in found
+            ]
         )
 
 

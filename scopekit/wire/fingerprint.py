@@ -88,7 +88,11 @@ def _of_annotations(function: FunctionType, seen: dict[FunctionType, int]) -> An
 
 
 def _inner(code: CodeType) -> bool:
-    return any(type(constant) is CodeType for constant in code.co_consts)
+    # A loop, at half of what any() costs: this runs with each spawn.
+    for constant in code.co_consts:  # noqa: SIM110
+        if type(constant) is CodeType:
+            return True
+    return False
 
 
 def _is_imported(function: FunctionType) -> bool:
