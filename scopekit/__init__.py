@@ -57,6 +57,7 @@ from scopekit.scopes import (
     processor_type,
     scope,
     scope_key,
+    sealed,
 )
 from scopekit.session import Session, current_session
 
@@ -118,6 +119,7 @@ __all__ = (
     "satisfiable",
     "scope",
     "scope_key",
+    "sealed",
     "spawn",
     "start",
     "task_processor",

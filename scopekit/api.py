@@ -12,6 +12,7 @@ from scopekit.handles import Chunk, Task
 from scopekit.inside import Inside, inside
 from scopekit.options import Options
 from scopekit.scopes import AnyScope, ambient, as_scope
+from scopekit.scopes import sealed as sealed_scope
 from scopekit.session import Session, innermost_session
 from scopekit.spawning import OptionSet
 from scopekit.wire.codec import read_handles
@@ -258,13 +259,20 @@ def satisfiable(scope: Any) -> bool:
 # -- chunks ---------------------------------------------------------------------------------
 
 
-def tochunk(value: Any, processor: Processor | None = None, scope: Any = None) -> Chunk:
+def tochunk(
+    value: Any,
+    processor: Processor | None = None,
+    scope: Any = None,
+    *,
+    sealed: bool = False,
+) -> Chunk:
     """Makes a chunk of a value; in a task, one that lives where the task runs.
 
     Args:
         value: the value.
         processor: its home; must lie in the scope.
         scope: where it is valid; anywhere if None.
+        sealed: True to have what is computed from it be valid no further: see ``sealed``.
 
     Returns:
         The handle. A task that returns it gives its result the chunk's scope.
@@ -274,8 +282,10 @@ def tochunk(value: Any, processor: Processor | None = None, scope: Any = None) -
     """
     task = running_task.get()
     if task is None:
-        return (innermost_session() or start()).tochunk(value, processor, scope)
+        return (innermost_session() or start()).tochunk(value, processor, scope, sealed=sealed)
     where: Scope = as_scope(scope) if scope is not None else AnyScope()
+    if sealed:
+        where = sealed_scope(where)
     chunk: Chunk = task.agent.new_chunk(value, processor, where)
     return chunk
 

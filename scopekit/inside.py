@@ -67,6 +67,10 @@ class Inside(Spawner):
         home = handle._session if isinstance(handle, Task) else handle._home
         return home is self or home is self._agent
 
+    def _check_may_spawn(self) -> None:
+        here = _running()
+        self._agent.seals.check_may_spawn(here.id, here.name)
+
     def _parent(self) -> int | None:
         return _running().id
 

@@ -11,6 +11,7 @@ from scopekit.scopes.form import (
     INDEX,
     KIND,
     NODE,
+    SEALED,
     WORKER,
     Form,
     Value,
@@ -458,7 +459,7 @@ def _index(processes: tuple[Process, ...]) -> Mapping[Variable, Mapping[Value, i
             _add(index, label_variable(label), True, whole)
         for offset, processor in enumerate(process.processors):
             bit = 1 << (start + offset)
-            for variable in (KIND, INDEX, DEFAULT):
+            for variable in (KIND, INDEX, DEFAULT, SEALED):
                 _add(index, variable, own_value(processor, variable), bit)
         start += len(process.processors)
     return index

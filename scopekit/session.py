@@ -36,6 +36,7 @@ from scopekit.roster import NodeNames, Roster
 from scopekit.scheduler import events as ev
 from scopekit.scheduler.placement import allowed_mask, refusal
 from scopekit.scopes import CLIENT, AnyScope, OSProc, ThreadProc, ambient, as_scope
+from scopekit.scopes import sealed as sealed_scope
 from scopekit.scopes.located import relocated
 from scopekit.spawning import SCOPE_OPTIONS, Spawner, chunk_id_of, function_name
 from scopekit.wire import messages as msg
@@ -293,7 +294,14 @@ class Session(Spawner):
 
     # -- chunks -----------------------------------------------------------------------
 
-    def tochunk(self, value: Any, processor: Processor | None = None, scope: Any = None) -> Chunk:
+    def tochunk(
+        self,
+        value: Any,
+        processor: Processor | None = None,
+        scope: Any = None,
+        *,
+        sealed: bool = False,
+    ) -> Chunk:
         """Makes a chunk of a value.
 
         A scope that leaves this process out hands the value over: it moves to a
@@ -303,6 +311,7 @@ class Session(Spawner):
             value: the value.
             processor: its home; must lie in the scope.
             scope: where it is valid; anywhere if None.
+            sealed: True to have what is computed from it be valid no further.
 
         Raises:
             ScopeError: the home lies outside the scope.
@@ -313,6 +322,8 @@ class Session(Spawner):
         if isinstance(value, (Task, Chunk)):
             raise TypeError(f"a {type(value).__name__} is a handle already, not a value")
         where = as_scope(scope) if scope is not None else AnyScope()
+        if sealed:
+            where = sealed_scope(where)
         home = self._home(processor, where)
         chunk_id = next(self._ids)
         record = ChunkRecord(chunk_id, where, processor=home, type=type_name(value), handles=1)

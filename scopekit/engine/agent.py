@@ -20,6 +20,7 @@ from scopekit.engine.children import Children
 from scopekit.engine.context import RunningTask, running_task
 from scopekit.engine.handlecounts import HandleCounts
 from scopekit.engine.runner import run_task
+from scopekit.engine.seals import Seals, sealed_error
 from scopekit.engine.store import Store
 from scopekit.errors import (
     ChunkLostError,
@@ -31,7 +32,7 @@ from scopekit.errors import (
 from scopekit.graph import StoredChunk
 from scopekit.guard import guard
 from scopekit.handles import Chunk, Task, handles_become, reviver
-from scopekit.scopes import AnyScope
+from scopekit.scopes import AnyScope, constrain, is_sealed
 from scopekit.wire import messages as msg
 from scopekit.wire.codec import FIRST_INPUT, dump_error, load_value
 from scopekit.wire.lending import LoanOverError
@@ -182,6 +183,7 @@ class Agent:
         self._asked_again = time.monotonic()
         self._own_chunks = 0
         self._handles = HandleCounts(worker)
+        self.seals = Seals()
         self._released: deque[int] = deque()
         self._publisher: threading.Thread | None = None
         self._starting = threading.Lock()
@@ -272,7 +274,7 @@ class Agent:
                 value = load_parcel(order.parcel.borrowed())
             stored = self.store.put(order.chunk, value, order.scope, order.processor, loan)
         except Exception as error:  # noqa: BLE001  # a user's __setstate__ may raise anything
-            self._report(msg.PutFailed(order.chunk, dump_error(error, self._place())))
+            self._report(msg.PutFailed(order.chunk, self._unreadable(error, order.scope)))
             return
         self._report(
             msg.ChunkPut(stored) if order.reports else msg.Arrived((order.chunk,), time.time())
@@ -354,9 +356,13 @@ class Agent:
             self._wake.set()
             return False
         except Exception as error:  # noqa: BLE001  # a user's __setstate__ may raise anything
-            self._report(msg.PutFailed(stored.id, dump_error(error, self._place())))
+            self._report(msg.PutFailed(stored.id, self._unreadable(error, stored.scope)))
             return False
         return True
+
+    def _unreadable(self, error: Exception, scope: Scope) -> PickledError:
+        describe = sealed_error if is_sealed(scope) else dump_error
+        return describe(error, self._place())
 
     def _ask_for_unread(self) -> None:
         """Asks for what was lent and could not be read here."""
@@ -466,8 +472,13 @@ class Agent:
                 todo += pending.order.outputs
 
     def _attempt(self, order: msg.Run, function: _Function, started: float) -> msg.Report:
+        seal: Scope | None = None
+        inputs: list[Any] = []
         try:
-            inputs = self._inputs(order) if order.inputs else []
+            if order.inputs:
+                inputs, seal = self._inputs(order)
+            if seal is not None:
+                return self._attempt_sealed(order, function, started, inputs, seal)
             callee = inputs[0] if order.digest == FIRST_INPUT else function.load()
             results, value = run_task(order, callee, inputs, self._keep)
         except _NotHereError as found:
@@ -480,6 +491,23 @@ class Agent:
         if plain is not None and results[0].scope is not _UNSCOPED:
             plain = None
         return msg.Finished(order.task, results, started, time.time(), plain)
+
+    def _attempt_sealed(
+        self, order: msg.Run, function: _Function, started: float, inputs: list[Any], seal: Scope
+    ) -> msg.Report:
+        """Runs a task that has a sealed input: what it gives is sealed, all else stays here."""
+
+        def keep(chunk: int, value: Any, scope: Scope, processor: Processor) -> StoredChunk:
+            return self._keep(chunk, value, constrain(scope, seal), processor)
+
+        with self.seals.put_on(order.task, seal):
+            try:
+                callee = inputs[0] if order.digest == FIRST_INPUT else function.load()
+                results, _ = run_task(order, callee, inputs, keep)
+            except BaseException as error:  # noqa: BLE001  # a task may raise what it likes
+                failure = sealed_error(error, self._place(order.processor))
+                return msg.RunError(order.task, failure, started, time.time())
+        return msg.Finished(order.task, results, started, time.time(), None)
 
     def _advise(self, error: BaseException) -> None:
         if isinstance(error, ModuleNotFoundError):
@@ -494,15 +522,23 @@ class Agent:
                 " node, and nobody may change it: work on a copy of it."
             )
 
-    def _inputs(self, order: msg.Run) -> list[Any]:
-        """Returns the values of a task's inputs, as far as their scopes let it have them."""
+    def _inputs(self, order: msg.Run) -> tuple[list[Any], Scope | None]:
+        """Returns the values of a task's inputs, as far as their scopes let it have them.
+
+        Returns:
+            The values, with where the sealed ones among them are valid; None if none is.
+        """
         values = []
+        seal: Scope | None = None
         for chunk in order.inputs:
             value, scope = self.store.look(chunk)
-            if scope is not _UNSCOPED and not self.topology.contains(scope, order.processor):
-                raise _NotHereError(chunk, scope)
+            if scope is not _UNSCOPED:
+                if not self.topology.contains(scope, order.processor):
+                    raise _NotHereError(chunk, scope)
+                if is_sealed(scope):
+                    seal = scope if seal is None else constrain(seal, scope)
             values.append(value)
-        return values
+        return values, seal
 
     def _keep(self, chunk: int, value: Any, scope: Scope, processor: Processor) -> StoredChunk:
         """Keeps one result; a chunk made here and returned gives it its own scope."""
@@ -522,6 +558,10 @@ class Agent:
 
     def write_output(self, task: int, stream: str, text: str) -> None:
         """Takes what a task wrote, to be reported soon."""
+        if task in self.seals:
+            stream, text = "stderr", self.seals.notice(task, self._place()) or ""
+            if not text:
+                return
         with self._lock:
             last = self._pending[-1] if self._pending else None
             if isinstance(last, msg.Output) and (last.task, last.stream) == (task, stream):
@@ -715,6 +755,9 @@ class Agent:
         Raises:
             ScopeError: the scope leaves out the process that makes the chunk.
         """
+        task = running_task.get()
+        if task is not None:
+            scope = self.seals.within(task.id, scope)
         home = processor or self._home(scope)
         if home.worker != self.worker or not self.topology.admits(scope, self.worker):
             raise ScopeError(

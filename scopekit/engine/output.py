@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any, TextIO
 
 from scopekit.engine.context import running_task
+from scopekit.engine.seals import hushed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +32,7 @@ class RoutedStream(io.TextIOBase):
         """Writes to the task's own output, or to the original stream outside of tasks."""
         task = running_task.get()
         if task is None:
-            return self._original.write(text)
+            return len(text) if hushed() else self._original.write(text)
         if text:
             task.agent.write_output(task.id, self._stream, text)
         return len(text)

@@ -25,6 +25,7 @@ from scopekit.scopes.scope import (
     UnionScope,
     constrain,
 )
+from scopekit.scopes.sealing import is_sealed, sealed
 
 __all__ = (
     "CLIENT",
@@ -47,7 +48,9 @@ __all__ = (
     "Worker",
     "as_scope",
     "constrain",
+    "is_sealed",
     "processor_type",
     "scope",
     "scope_key",
+    "sealed",
 )

@@ -19,6 +19,9 @@ Two attributes follow from others, and the order makes use of it:
 
 Values of WORKER, KIND, INDEX and NODE never run out, so `other` always stands
 for something.
+
+SEALED is true of every processor, so that it leaves none out. It is in the form to
+stay there: whatever is met with a sealed scope is sealed.
 """
 
 from __future__ import annotations
@@ -35,6 +38,7 @@ __all__ = (
     "INDEX",
     "KIND",
     "NODE",
+    "SEALED",
     "UNKNOWN",
     "WORKER",
     "Form",
@@ -70,6 +74,7 @@ INDEX: Final[Variable] = (2, "")
 NODE: Final[Variable] = (3, "")
 DEFAULT: Final[Variable] = (4, "")
 _LABEL: Final = 5
+SEALED: Final[Variable] = (6, "")
 
 UNKNOWN: Final = object()
 

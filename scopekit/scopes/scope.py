@@ -17,6 +17,7 @@ from scopekit.scopes.form import (
     INDEX,
     KIND,
     NODE,
+    SEALED,
     UNKNOWN,
     WORKER,
     Form,
@@ -378,7 +379,7 @@ class TaintScope(Scope):
 
     Args:
         inner: where to look.
-        taints: the tests, in any order: ``"default"``, a processor type,
+        taints: the tests, in any order: ``"default"``, ``"sealed"``, a processor type,
             ``("label", text)``, ``("index", i)`` beside a type, or a scope.
 
     Raises:
@@ -612,6 +613,7 @@ def _values(scope: Scope) -> dict[Variable, Value]:
 
 _ANY: Final = from_form(True)
 _DEFAULT: Final = from_form(conjunction(((DEFAULT, True),)))
+_SEALED: Final = from_form(conjunction(((SEALED, True),)))
 
 
 # The algebra
@@ -736,6 +738,8 @@ def own_value(processor: Processor, variable: Variable) -> object:
         return processor.worker
     if variable == KIND:
         return processor.kind
+    if variable == SEALED:
+        return True
     return processor.index if variable == INDEX else processor.default_enabled
 
 
@@ -790,6 +794,8 @@ def _taint_scopes(taints: Iterable[object]) -> list[Scope]:
                 plain.append(taint)
             case "default":
                 plain.append(_DEFAULT)
+            case "sealed":
+                plain.append(_SEALED)
             case Kind():
                 kinds.append(taint)
             case ("label", label):
@@ -809,7 +815,7 @@ def _taint_scopes(taints: Iterable[object]) -> list[Scope]:
 
 def _refuse_taint(taint: object) -> NoReturn:
     msg = (
-        f"{taint!r} is no taint; the taints are 'default', a processor type such as ThreadProc, "
+        f"{taint!r} is no taint; the taints are 'default', 'sealed', a processor type such as ThreadProc, "
         "('label', text), ('index', i) beside a processor type, and any scope"
     )
     raise ScopeError(msg)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from scopekit.scopes import ambient
 from scopekit.scopes.conjuncts import Conjunct, Literals, conjuncts
-from scopekit.scopes.form import DEFAULT, INDEX, KIND, NODE, WORKER, is_label
+from scopekit.scopes.form import DEFAULT, INDEX, KIND, NODE, SEALED, WORKER, is_label
 from scopekit.scopes.processors import (
     THREAD,
     Kind,
@@ -40,7 +40,7 @@ class Reading:
         literals: the combination.
     """
 
-    __slots__ = ("default", "index", "kind", "labels", "node", "worker")
+    __slots__ = ("default", "index", "kind", "labels", "node", "sealed", "worker")
 
     def __init__(self, literals: Literals) -> None:
         values = dict(literals)
@@ -51,6 +51,7 @@ class Reading:
         self.index = index if isinstance(index, int) else None
         self.node = node if isinstance(node, str) else None
         self.default = DEFAULT in values
+        self.sealed = SEALED in values
         self.labels = tuple(variable[1] for variable in values if is_label(variable))
 
     @property
@@ -80,6 +81,8 @@ class Reading:
             if self.index is not None:
                 found.append(("index", self.index))
         found.extend(("label", text) for text in self.labels)
+        if self.sealed:
+            found.append("sealed")
         return tuple(found)
 
 
@@ -111,8 +114,14 @@ def _conjunct_expression(part: Conjunct) -> str:
 
 
 def _positive_expression(reading: Reading) -> str:
+    if reading.sealed:
+        return f"sealed({_unsealed_expression(reading)})"
+    return _unsealed_expression(reading)
+
+
+def _unsealed_expression(reading: Reading) -> str:
     base = _place_expression(reading)
-    taints = reading.taints
+    taints = tuple(taint for taint in reading.taints if taint != "sealed")
     if not taints:
         return base
     anywhere = base == "AnyScope()"
@@ -181,6 +190,8 @@ def _positive_words(reading: Reading) -> str:
                 said.append(f"{name}{_plural(name)}")
             case ("label", text):
                 said.append(f"label {text}")
+            case "sealed":
+                said.append("sealed")
     return ", ".join(said) or "any"
 
 
