@@ -13,7 +13,7 @@ from scopekit.inside import Inside, inside
 from scopekit.options import Options
 from scopekit.scopes import AnyScope, ambient, as_scope
 from scopekit.scopes import sealed as sealed_scope
-from scopekit.session import Session, innermost_session
+from scopekit.session import Session, current_session, innermost_session
 from scopekit.spawning import OptionSet
 from scopekit.wire.codec import read_handles
 
@@ -36,6 +36,7 @@ __all__ = (
     "num_processors",
     "options",
     "plan",
+    "rescope",
     "satisfiable",
     "spawn",
     "start",
@@ -287,6 +288,29 @@ def tochunk(
     if sealed:
         where = sealed_scope(where)
     chunk: Chunk = task.agent.new_chunk(value, processor, where)
+    return chunk
+
+
+def rescope(x: Task | Chunk, scope: Any, declassify: bool = False) -> Chunk:
+    """Changes where a chunk is valid: see :meth:`scopekit.Session.rescope`.
+
+    In a task it takes a chunk that the task's process holds, and gives a handle that knows
+    of the new scope.
+
+    Args:
+        x: the chunk, or the task whose result it is.
+        scope: where it is valid from now on.
+        declassify: True if that may be in more places than before, which is recorded.
+
+    Raises:
+        ScopeError: it would be valid nowhere, or in more places although nobody said so.
+    """
+    task = running_task.get()
+    if task is None:
+        return current_session().rescope(x, scope, declassify)
+    if not isinstance(x, Chunk):
+        raise TypeError("in a task, rescope takes a chunk; fetch the other task, or return it")
+    chunk: Chunk = task.agent.rescope(x, as_scope(scope), declassify=declassify)
     return chunk
 
 

@@ -154,6 +154,7 @@ class Driver:
             ev.StartRun: self._start_run,
             ev.SendChunk: self._send_chunk,
             ev.DropChunks: self._drop,
+            ev.RescopeChunk: self._rescope,
             ev.RetractRuns: self._retract,
             ev.RunsAskedBack: self._ask_back,
             ev.ForgetCalls: self._forget_calls,
@@ -435,6 +436,9 @@ class Driver:
     def _drop(self, command: ev.DropChunks) -> None:
         self._order(command.worker, msg.Drop(command.chunks))
 
+    def _rescope(self, command: ev.RescopeChunk) -> None:
+        self._order(command.worker, msg.Rescope(command.chunk, command.scope))
+
     def _retract(self, command: ev.RetractRuns) -> None:
         self._order(command.worker, msg.Retract(command.tasks))
 
@@ -707,6 +711,7 @@ _EVENTS: dict[type, Callable[[Any, WorkerId], ev.Event]] = {
     ),
     msg.StillWaiting: lambda said, worker: ev.ChunksMissed(worker, said.chunks, time.time()),
     msg.Borrowed: lambda said, worker: ev.ChunkBorrowed(said.chunk, worker, time.time()),
+    msg.Rescoped: lambda said, worker: ev.ChunkRescoped(said.change, worker),
     msg.Unheld: lambda said, worker: ev.ChunksUnheld(worker, said.chunks),
     msg.Returned: lambda said, worker: ev.HandlesReturned(worker, said.chunks),
     msg.ChunkPut: lambda said, worker: ev.ChunkStored(said.chunk, worker, time.time()),

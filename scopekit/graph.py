@@ -211,6 +211,7 @@ class ChunkRecord:
         aimed: when it was last ordered to be sent somewhere.
         told: True if whoever holds its handles has its value, too: when it is lost, it is
             made again only for others.
+        rescoped: True once its scope was changed by hand: made again, it would have another.
         cause: the number of the event that last changed its state.
     """
 
@@ -228,6 +229,7 @@ class ChunkRecord:
         "nbytes",
         "planned",
         "processor",
+        "rescoped",
         "scope",
         "senders",
         "state",
@@ -257,7 +259,7 @@ class ChunkRecord:
         self.processor = processor
         self.type = type
         self.declared: Scope | None = None
-        self.planned = self.told = False
+        self.planned = self.told = self.rescoped = False
         self.nbytes = self.users = self.descendants = 0
         self.holders: tuple[WorkerId, ...] = ()
         self.senders: Mapping[WorkerId, WorkerId] = _NOBODY

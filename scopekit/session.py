@@ -35,6 +35,7 @@ from scopekit.removal import drain
 from scopekit.roster import NodeNames, Roster
 from scopekit.scheduler import events as ev
 from scopekit.scheduler.placement import allowed_mask, refusal
+from scopekit.scopechanges import change_scope
 from scopekit.scopes import CLIENT, AnyScope, OSProc, ThreadProc, ambient, as_scope
 from scopekit.scopes import sealed as sealed_scope
 from scopekit.scopes.located import relocated
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from scopekit.engine.lanes import Lane
     from scopekit.explanation import Explanation
     from scopekit.graph import WorkerId
+    from scopekit.rescoping import Rescoping
     from scopekit.scopes import Processor, Scope
     from scopekit.wire.blobs import Blob
     from scopekit.wire.cluster import ClusterLink
@@ -334,6 +336,44 @@ class Session(Spawner):
         else:
             self._hand_over(record, value, home)
         return Chunk(self, chunk_id, {**self.chunk_facts(chunk_id), "state": "released"})
+
+    def rescope(self, x: Task | Chunk, scope: Any, declassify: bool = False) -> Chunk:
+        """Changes where a chunk is valid.
+
+        It narrows freely: where it is held and not valid any more it is dropped, and where
+        nobody holds it in the new scope it moves there first. To widen it, or to unseal it,
+        must be said, and is recorded: see ``rescopings``. What runs on it already goes on.
+
+        Args:
+            x: the chunk, or the task whose result it is, which is waited for without a limit.
+            scope: where it is valid from now on.
+            declassify: True if that may be in more places than before.
+
+        Returns:
+            The chunk.
+
+        Raises:
+            ScopeError: it would be valid nowhere, or in more places although nobody said so.
+            NoProcessorError: there is no such processor now.
+            ChunkLostError: its value is gone.
+            BaseException: what the task raised.
+        """
+        self._check_open()
+        if not isinstance(x, (Task, Chunk)):
+            raise TypeError(
+                f"rescope changes the scope of a task or chunk, not of a {type_name(x)}"
+            )
+        chunk: Chunk = self.fetch(x, raw=True) if isinstance(x, Task) else x
+        if not self._owns(chunk):
+            raise ScopekitError(f"chunk {chunk.id} belongs to another session; rescope it there")
+        change_scope(self._driver, chunk.id, self._meant(as_scope(scope)), declassify=declassify)
+        return chunk
+
+    @property
+    def rescopings(self) -> tuple[Rescoping, ...]:
+        """Every change of a scope, oldest first: which chunk, before, after, by whom, when."""
+        with self._driver.lock:
+            return tuple(self._driver.scheduler.rescopings)
 
     def _chunk_of_buffer(self, buffer: Buffer) -> Chunk:
         home = self._processors_here()[0]

@@ -32,6 +32,7 @@ from scopekit.errors import (
 from scopekit.graph import StoredChunk
 from scopekit.guard import guard
 from scopekit.handles import Chunk, Task, handles_become, reviver
+from scopekit.rescoping import Rescoping, check_rescoping
 from scopekit.scopes import AnyScope, constrain, is_sealed
 from scopekit.wire import messages as msg
 from scopekit.wire.codec import FIRST_INPUT, dump_error, load_value
@@ -196,6 +197,7 @@ class Agent:
             msg.Retract: self._on_retract,
             msg.GiveBack: self._on_give_back,
             msg.Drop: self._on_drop,
+            msg.Rescope: lambda order: self.store.rescope(order.chunk, order.scope),
             msg.Settled: self._on_settled,
             msg.Beat: lambda _: None,
         }
@@ -773,6 +775,31 @@ class Agent:
         with self._lock:
             self._handles.add_own(chunk_id)
         return self.revive_chunk(stored)
+
+    def rescope(self, chunk: Chunk, scope: Scope, *, declassify: bool) -> Chunk:
+        """Changes the scope of a chunk that is here, for the task that runs.
+
+        Returns:
+            A handle that knows of it.
+
+        Raises:
+            ScopeError: that would widen it, and was not said to; or it leaves this process out.
+            ChunkLostError: the chunk is not here.
+        """
+        before = self.store.describe(chunk.id).scope
+        widened = check_rescoping(chunk.id, before, scope, declassify=declassify)
+        if not self.topology.admits(scope, self.worker):
+            raise ScopeError(
+                f"chunk {chunk.id} is held by worker {self.worker}, which lies outside of"
+                f" {scope.describe()}. A task changes the scope of what is valid where it runs."
+            )
+        task = running_task.get()
+        by = f"task {task.name} on {self._place(task.processor)}" if task else self._place()
+        self.store.rescope(chunk.id, scope)
+        change = Rescoping(chunk.id, before, scope, widened, by, time.time())
+        with self._lock:
+            self._pending.append(msg.Rescoped(change))
+        return self.revive_chunk(self.store.describe(chunk.id))
 
     def revive_chunk(self, stored: StoredChunk) -> Chunk:
         """Makes a handle in this process."""

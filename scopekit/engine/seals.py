@@ -1,4 +1,4 @@
-"""Seals: which running tasks had sealed inputs, so that nothing of these gets out beside results."""
+"""Seals: which tasks run on sealed inputs, so that nothing of these gets out but results."""
 
 from __future__ import annotations
 

@@ -119,6 +119,18 @@ class Store:
             entry.ids += 1
         return self.describe(chunk)
 
+    def rescope(self, chunk: int, scope: Scope) -> None:
+        """Gives a chunk another scope; what else the same value is keeps its own."""
+        with self._lock:
+            before = self._entries.get(chunk)
+            if before is None:
+                return
+            loan = before.loan if before.borrowed else None
+            entry = _Entry(before.value, scope, before.processor, 1, loan, before.borrowed)
+            self._entries[chunk] = entry
+        # What was lent by the old scope is lent no more.
+        self._let_go(before)
+
     def _let_go(self, entry: _Entry) -> None:
         entry.ids -= 1
         if not entry.ids and entry.loan is not None and not entry.borrowed:

@@ -114,7 +114,7 @@ class Chunks:
             # Let go of before it was made, or before its home had said that it is there.
             self._out.drop(worker, stored.id)
             return []
-        if chunk.state == "held" and not topology.admits(chunk.scope, worker):
+        if chunk.state == "held" and (chunk.rescoped or not topology.admits(chunk.scope, worker)):
             # Made again beside another result that was lost; this one is valid elsewhere.
             self._out.drop(worker, stored.id)
             return []
@@ -157,6 +157,8 @@ class Chunks:
             chunk.holders = (*chunk.holders, worker)
             # The copy may be of an earlier making, which was valid elsewhere.
             self._keep_inside(chunk, topology)
+            if chunk.rescoped and worker in chunk.holders:
+                self._out.put(ev.RescopeChunk(chunk.id, worker, chunk.scope, self._out.cause))
         if chunk.state == "held" or chunk.maker is not None or chunk.processor is None:
             return []
         # Its home sent it on, so there it is.
@@ -188,6 +190,24 @@ class Chunks:
             return
         chunk.scope = constrain(chunk.scope, scope)
         self._keep_inside(chunk, topology)
+
+    def rescope(
+        self, chunk: ChunkRecord, scope: Scope, followed: WorkerId | None, topology: Topology
+    ) -> None:
+        """Gives a chunk another scope, and tells its holders.
+
+        Args:
+            chunk: the chunk.
+            scope: where it is valid from now on.
+            followed: the holder that knows already, if one does.
+            topology: the processes there are.
+        """
+        chunk.scope = scope
+        chunk.rescoped = True
+        self._keep_inside(chunk, topology)
+        for worker in chunk.holders:
+            if worker != followed:
+                self._out.put(ev.RescopeChunk(chunk.id, worker, scope, self._out.cause))
 
     def _keep_inside(self, chunk: ChunkRecord, topology: Topology) -> None:
         """Has a chunk dropped, and not sent, where it turned out not to be valid."""

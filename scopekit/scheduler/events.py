@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from scopekit.errors import SchedulingError
     from scopekit.graph import StoredChunk, TaskSpec, TaskState, WorkerId
     from scopekit.places import Process
+    from scopekit.rescoping import Rescoping
     from scopekit.scopes import Processor, Scope
 
 __all__ = (
@@ -21,11 +22,13 @@ __all__ = (
     "ChunkBorrowed",
     "ChunkFailed",
     "ChunkPinned",
+    "ChunkRescoped",
     "ChunkStored",
     "ChunksArrived",
     "ChunksMissed",
     "ChunksUnheld",
     "Command",
+    "CopyAsked",
     "DrainAsked",
     "DrainEnded",
     "DropChunks",
@@ -35,6 +38,7 @@ __all__ = (
     "HandlesDropped",
     "HandlesReturned",
     "Refuse",
+    "RescopeChunk",
     "RetractRuns",
     "RunFailed",
     "RunFinished",
@@ -211,6 +215,26 @@ class HandlesReturned(NamedTuple):
     chunks: tuple[int, ...]
 
 
+class CopyAsked(NamedTuple):
+    """A chunk is to be held by a worker, too."""
+
+    chunk: int
+    worker: WorkerId
+    at: float
+
+
+class ChunkRescoped(NamedTuple):
+    """The scope of a chunk was changed.
+
+    Attributes:
+        change: the change.
+        worker: the process whose store follows it already, None if none does.
+    """
+
+    change: Rescoping
+    worker: WorkerId | None
+
+
 class ChunksUnheld(NamedTuple):
     """A worker has no handle left to chunks of its own, to which others may have some."""
 
@@ -286,6 +310,8 @@ Event = (
     | ChunkBorrowed
     | HandlesReturned
     | ChunksUnheld
+    | CopyAsked
+    | ChunkRescoped
     | WorkerJoined
     | WorkerLeft
     | DrainAsked
@@ -309,6 +335,15 @@ class SendChunk(NamedTuple):
     chunk: int
     holder: WorkerId
     to: WorkerId
+    cause: int
+
+
+class RescopeChunk(NamedTuple):
+    """Have a holder give a chunk by another scope from now on."""
+
+    chunk: int
+    worker: WorkerId
+    scope: Scope
     cause: int
 
 
@@ -367,5 +402,13 @@ class Refuse(NamedTuple):
 
 
 Command = (
-    StartRun | SendChunk | DropChunks | RetractRuns | RunsAskedBack | Settle | ForgetCalls | Refuse
+    StartRun
+    | SendChunk
+    | RescopeChunk
+    | DropChunks
+    | RetractRuns
+    | RunsAskedBack
+    | Settle
+    | ForgetCalls
+    | Refuse
 )

@@ -34,7 +34,7 @@ def makers_to_run_again(
         if chunk.state in ("held", "pending"):
             continue
         record = None if chunk.maker is None else known.tasks.get(chunk.maker)
-        if record is None or not _may_run_again(record, known, at):
+        if record is None or chunk.rescoped or not _may_run_again(record, known, at):
             return None
         # Again, where it was found before: what it needs must come before it.
         found.pop(record.spec.id, None)

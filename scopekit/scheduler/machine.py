@@ -93,6 +93,8 @@ class Scheduler(Recovering):
             ev.ChunkBorrowed: self._on_borrowed,
             ev.HandlesReturned: self._on_handles_returned,
             ev.ChunksUnheld: self._on_unheld,
+            ev.CopyAsked: self._on_copy_asked,
+            ev.ChunkRescoped: self._on_rescoped,
             ev.WorkerJoined: self._on_joined,
             ev.WorkerLeft: self._on_left,
             ev.DrainAsked: self._on_drain,
@@ -482,6 +484,23 @@ class Scheduler(Recovering):
         for chunk in event.chunks:
             if chunk not in self.table.records:
                 self.out.drop(event.worker, chunk)
+
+    def _on_copy_asked(self, event: ev.CopyAsked) -> None:
+        self._at = event.at
+        chunk = self.table.records.get(event.chunk)
+        if chunk is not None and chunk.state == "held":
+            self.table.deliver(chunk, event.worker, None)
+
+    def _on_rescoped(self, event: ev.ChunkRescoped) -> None:
+        change = event.change
+        self.rescopings.append(change)
+        self._at = change.at
+        chunk = self.table.records.get(change.chunk)
+        if chunk is None:
+            return
+        self.table.rescope(chunk, change.after, event.worker, self.topology)
+        if change.declassified and self._unmatched:
+            self._replace_all(change.at)
 
     def _on_handles_returned(self, event: ev.HandlesReturned) -> None:
         self.table.take_back(event.worker, event.chunks)

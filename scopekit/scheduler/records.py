@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     from scopekit.explanation import Explanation
     from scopekit.graph import ChunkRecord, Input, TaskRecord, WorkerId
     from scopekit.places import Topology
+    from scopekit.rescoping import Rescoping
     from scopekit.scopes import Processor, Scope
 
 __all__ = ("Records", "outcome")
 
 _UNSCOPED = AnyScope()
+_RESCOPINGS_KEPT = 100_000
 
 
 class Records:
@@ -51,6 +53,7 @@ class Records:
         self._unplanned: dict[int, None] = {}  # whose results others were sent ahead for
         self._finished: deque[int] = deque()
         self._finished_before = 0
+        self.rescopings: deque[Rescoping] = deque(maxlen=_RESCOPINGS_KEPT)
         # What is to be done before the next event.
         self._to_block: deque[tuple[int, int, float]] = deque()
         self._to_place: deque[int] = deque()

@@ -109,7 +109,7 @@ class Recovering(Placing):
         self._wait_no_more(record)
         for output in record.spec.outputs:
             chunk = self.table.records.get(output)
-            if chunk is not None and chunk.state != "held":
+            if chunk is not None and chunk.state != "held" and not chunk.rescoped:
                 self.table.expect_again(chunk, planned=False)
 
     def _expect_again(self, chunk: ChunkRecord) -> None:

@@ -815,8 +815,8 @@ def _taint_scopes(taints: Iterable[object]) -> list[Scope]:
 
 def _refuse_taint(taint: object) -> NoReturn:
     msg = (
-        f"{taint!r} is no taint; the taints are 'default', 'sealed', a processor type such as ThreadProc, "
-        "('label', text), ('index', i) beside a processor type, and any scope"
+        f"{taint!r} is no taint; the taints are 'default', 'sealed', a processor type such as "
+        "ThreadProc, ('label', text), ('index', i) beside a processor type, and any scope"
     )
     raise ScopeError(msg)
 

@@ -180,8 +180,8 @@ def _positive_words(reading: Reading) -> str:
     placed = bool(said)
     for taint in reading.taints:
         match taint:
-            case "default":
-                said.append("default")
+            case "default" | "sealed":
+                said.append(str(taint))
             case Kind(name=name) if reading.index is not None:
                 said.append(f"{name} {reading.index}")
             case Kind(name=name) if placed:
@@ -190,8 +190,6 @@ def _positive_words(reading: Reading) -> str:
                 said.append(f"{name}{_plural(name)}")
             case ("label", text):
                 said.append(f"label {text}")
-            case "sealed":
-                said.append("sealed")
     return ", ".join(said) or "any"
 
 

@@ -23,6 +23,7 @@ __all__ = (
     "Look",
     "Plan",
     "Put",
+    "Rescope",
     "Reset",
     "Spawn",
     "Stall",
@@ -128,6 +129,15 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True)
+class Rescope:
+    """The user narrows the scope of a chunk, as far as a holder is left."""
+
+    at: float
+    chunk: int
+    scope: Scope
+
+
+@dataclass(frozen=True, slots=True)
 class Look:
     """The client looks at its clock."""
 
@@ -215,6 +225,7 @@ Act = (
     | Keep
     | Drop
     | Cancel
+    | Rescope
     | Look
     | JumpClock
     | Join

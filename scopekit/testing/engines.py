@@ -184,6 +184,11 @@ class Engine:
             for chunk in chunks:
                 self.store.pop(chunk, None)
 
+    def rescope(self, chunk: int, scope: Scope) -> None:
+        """Gives a chunk by another scope from now on."""
+        if self.alive and chunk in self.store:
+            self.store[chunk] = self.store[chunk]._replace(scope=scope)
+
     def retract(self, tasks: Iterable[int]) -> None:
         """Forgets tasks that have not begun."""
         if self.alive:

@@ -195,6 +195,13 @@ class _Drawing:
         for _ in range(random.randint(1, 4) if self._armed(0.3) else 0):
             self.acts.append(acts.Look(self._time()))
 
+    def changes(self) -> None:
+        """Draws the scopes that the user narrows."""
+        random = self.random
+        for _ in range(random.randint(1, 4) if self.chunks and self._armed(0.6) else 0):
+            chunk = random.choice(self.chunks)
+            self.acts.append(acts.Rescope(self._time(), chunk, self._scope()))
+
 
 def draw_plan(seed: int, size: Size | None = None) -> Plan:
     """Draws the plan of a world.
@@ -211,6 +218,7 @@ def draw_plan(seed: int, size: Size | None = None) -> Plan:
     for number in range(drawing.count):
         drawing.spawn(number)
     drawing.faults()
-    in_time = sorted(drawing.acts, key=lambda act: act.at)
     latency = drawing.random.choice((0.0002, 0.001, 0.001, 0.02))
+    drawing.changes()
+    in_time = sorted(drawing.acts, key=lambda act: act.at)
     return acts.Plan(seed, tuple(drawing.workers), tuple(in_time), latency)

@@ -110,7 +110,7 @@ class Invariants:
             for task in command.tasks:
                 if self.live.get(task) == command.worker:
                     del self.live[task]
-        elif isinstance(command, (ev.DropChunks, ev.RunsAskedBack)):
+        elif isinstance(command, (ev.DropChunks, ev.RescopeChunk, ev.RunsAskedBack)):
             self._be_alive(command.worker, command)
         elif isinstance(command, ev.ForgetCalls):
             self.forgotten.update(dict.fromkeys(command.tasks))

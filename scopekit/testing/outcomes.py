@@ -41,6 +41,7 @@ class Truth:
         deaths: of each task, how many processes died that were told to run it.
         kills: how many processes each task killed.
         cancelled: what the user wanted not to run.
+        rescoped: the chunks whose scope the user narrowed.
         unreadable: chunks that no process could read.
     """
 
@@ -51,6 +52,7 @@ class Truth:
     deaths: dict[int, int] = field(default_factory=dict)
     kills: dict[int, int] = field(default_factory=dict)
     cancelled: dict[int, None] = field(default_factory=dict)
+    rescoped: dict[int, None] = field(default_factory=dict)
     unreadable: dict[int, None] = field(default_factory=dict)
     faults: int = 0
 
@@ -152,6 +154,8 @@ class Truth:
         chunk = scheduler.chunks.get(number)
         if chunk is not None and chunk.state in ("held", "pending"):
             return False
+        if number in self.rescoped:
+            return True
         maker = self.spawned.get(number - number % 10)
         record = None if maker is None else scheduler.tasks.get(maker.task)
         if self.faults == 0 or maker is None or record is None:

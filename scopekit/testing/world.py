@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from scopekit.graph import FINAL_STATES, ChunkRecord, Input, StoredChunk, TaskSpec
 from scopekit.places import Process, Topology
+from scopekit.rescoping import Rescoping
 from scopekit.scheduler import Scheduler
 from scopekit.scheduler import events as ev
 from scopekit.scopes import CLIENT, AnyScope
@@ -101,6 +102,7 @@ class World:
             acts.Keep: self._keep,
             acts.Drop: lambda act: self._drop_handle(act.chunk),
             acts.Cancel: self._cancel,
+            acts.Rescope: self._rescope,
             acts.Look: lambda _: self._learn(ev.TimePassed(self.clock)),
             acts.JumpClock: self._jump,
             acts.Join: self._join,
@@ -114,6 +116,7 @@ class World:
             ev.StartRun: self._start_run,
             ev.SendChunk: self._send_chunk,
             ev.DropChunks: lambda c: self._order(c.worker, "drop", c.chunks),
+            ev.RescopeChunk: lambda c: self._order(c.worker, "rescope", c.chunk, c.scope),
             ev.RetractRuns: lambda c: self._order(c.worker, "retract", c.tasks),
             ev.RunsAskedBack: lambda c: self._order(c.worker, "give_back", c.tasks),
             ev.Settle: self._settle,
@@ -413,6 +416,17 @@ class World:
         if act.task in self.truth.spawned:
             self.truth.cancelled[act.task] = None
             self._take_in(ev.CancelAsked(act.task, self.clock))
+
+    def _rescope(self, act: acts.Rescope) -> None:
+        chunk = self.scheduler.chunks.get(act.chunk)
+        if chunk is None or chunk.state != "held" or self._handles.get(act.chunk, 0) <= 0:
+            return
+        after = chunk.scope & act.scope
+        topology = self.scheduler.topology
+        if any(topology.admits(after, worker) for worker in chunk.holders):
+            self.truth.rescoped[act.chunk] = None
+            change = Rescoping(act.chunk, chunk.scope, after, False, "user", self.clock)
+            self._take_in(ev.ChunkRescoped(change, None))
 
     def _jump(self, act: acts.JumpClock) -> None:
         self._jumped += act.seconds

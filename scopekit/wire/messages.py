@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from scopekit.graph import StoredChunk, TaskSpec, TaskState, WorkerId
     from scopekit.places import Topology
+    from scopekit.rescoping import Rescoping
     from scopekit.scopes import Processor, Scope
     from scopekit.wire.codec import PickledError
     from scopekit.wire.lending import Loan
@@ -37,6 +38,8 @@ __all__ = (
     "Put",
     "PutFailed",
     "Report",
+    "Rescope",
+    "Rescoped",
     "Resumed",
     "Retract",
     "Returned",
@@ -203,6 +206,14 @@ class Drop:
 
 
 @dataclass(frozen=True, slots=True)
+class Rescope:
+    """Give a chunk by another scope from now on."""
+
+    chunk: int
+    scope: Scope
+
+
+@dataclass(frozen=True, slots=True)
 class Settled:
     """A task that was spawned here has ended, elsewhere or not well.
 
@@ -224,7 +235,7 @@ class Beat:
     """The client is still there."""
 
 
-Order = TopologyChanged | Run | Put | Send | Retract | GiveBack | Drop | Settled | Beat
+Order = TopologyChanged | Run | Put | Send | Retract | GiveBack | Drop | Rescope | Settled | Beat
 
 # -- reports ------------------------------------------------------------------------
 
@@ -354,6 +365,13 @@ class Returned(NamedTuple):
     chunks: tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Rescoped:
+    """A task changed the scope of a chunk here."""
+
+    change: Rescoping
+
+
 class Unheld(NamedTuple):
     """No handle is left here to chunks that tasks made here by hand; others may have some."""
 
@@ -389,6 +407,7 @@ Report = (
     | Borrowed
     | Returned
     | Unheld
+    | Rescoped
     | ChunkPut
     | PutFailed
 )

@@ -21,7 +21,7 @@ def secret(session):
 
 
 def test_the_result_of_a_task_with_a_sealed_input_is_sealed(session, secret):
-    marker, chunk = secret
+    _, chunk = secret
     copied = session.spawn(lambda d: d["key"], chunk)
     again = session.spawn(str.upper, copied)
 
