@@ -138,6 +138,8 @@ class Driver:
         # Tasks that tasks spawned: where the handles are, and where the functions come from.
         self._homes: dict[int, WorkerId] = {}
         self._functions: dict[tuple[WorkerId, bytes], bytes] = {}
+        # Which holders were told of a new scope, and have not said that they go by it.
+        self._following: set[tuple[WorkerId, int]] = set()
         self._sinks: dict[int, Callable[[str, str], None]] = {}
         self._later: deque[ev.Event] = deque()
         self._waits_for_changes = 0
@@ -437,7 +439,13 @@ class Driver:
         self._order(command.worker, msg.Drop(command.chunks))
 
     def _rescope(self, command: ev.RescopeChunk) -> None:
+        if command.worker in self.wires:
+            self._following.add((command.worker, command.chunk))
         self._order(command.worker, msg.Rescope(command.chunk, command.scope))
+
+    def is_followed(self, chunk: int) -> bool:
+        """Tells whether all holders of a chunk go by its present scope."""
+        return all(followed != chunk for _, followed in self._following)
 
     def _retract(self, command: ev.RetractRuns) -> None:
         self._order(command.worker, msg.Retract(command.tasks))
@@ -490,6 +498,7 @@ class Driver:
 
     def _forget_home(self, worker: WorkerId) -> None:
         self._homes = {task: home for task, home in self._homes.items() if home != worker}
+        self._following = {each for each in self._following if each[0] != worker}
         self._functions = {key: f for key, f in self._functions.items() if key[0] != worker}
 
     def _take_child(
@@ -634,6 +643,9 @@ class Driver:
                     self._apply(done, after)
                 elif type(report) is msg.Output:
                     after.append(report)
+                elif type(report) is msg.ScopeFollowed:
+                    self._following.discard((worker, report.chunk))
+                    self.changed.notify_all()
                 elif type(report) is msg.Spawned:
                     self._take_child(worker, report, after)
                 else:

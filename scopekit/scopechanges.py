@@ -52,7 +52,12 @@ def change_scope(driver: Driver, chunk_id: int, scope: Scope, *, declassify: boo
         _move(driver, chunk_id, scope, declassify=declassify)
     change = Rescoping(chunk_id, before, scope, widened, _user(), time.time())
     driver.handle(ev.ChunkRescoped(change, None))
-    driver.wake()
+    driver.send_now()
+    if not driver.wait_until(lambda: driver.is_followed(chunk_id), _MOVE_SECONDS):
+        raise TimeoutError(
+            f"the scope of chunk {chunk_id} was changed, and a holder did not say within"
+            f" {_MOVE_SECONDS:.0f} s that it goes by it; it will once it hears of it"
+        )
 
 
 def _is_coming(driver: Driver, chunk_id: int) -> bool:

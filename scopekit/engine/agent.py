@@ -197,7 +197,7 @@ class Agent:
             msg.Retract: self._on_retract,
             msg.GiveBack: self._on_give_back,
             msg.Drop: self._on_drop,
-            msg.Rescope: lambda order: self.store.rescope(order.chunk, order.scope),
+            msg.Rescope: self._on_rescope,
             msg.Settled: self._on_settled,
             msg.Beat: lambda _: None,
         }
@@ -407,6 +407,10 @@ class Agent:
         if pending.spawned_here:
             self.children.let_go(pending)
         return True
+
+    def _on_rescope(self, order: msg.Rescope) -> None:
+        self.store.rescope(order.chunk, order.scope)
+        self._report(msg.ScopeFollowed(order.chunk))
 
     def _on_settled(self, order: msg.Settled) -> None:
         self.children.settle(order)

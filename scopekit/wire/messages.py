@@ -45,6 +45,7 @@ __all__ = (
     "Returned",
     "Run",
     "RunError",
+    "ScopeFollowed",
     "Send",
     "Settled",
     "Spawned",
@@ -366,6 +367,13 @@ class Returned(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class ScopeFollowed:
+    """A chunk is given by the new scope from now on."""
+
+    chunk: int
+
+
+@dataclass(frozen=True, slots=True)
 class Rescoped:
     """A task changed the scope of a chunk here."""
 
@@ -408,6 +416,7 @@ Report = (
     | Returned
     | Unheld
     | Rescoped
+    | ScopeFollowed
     | ChunkPut
     | PutFailed
 )
