@@ -10,12 +10,14 @@ from scopekit.api import (
     explain,
     fetch,
     isready,
+    mutable,
     myid,
     num_processors,
     options,
     plan,
     rescope,
     satisfiable,
+    shard,
     spawn,
     start,
     task_processor,
@@ -61,6 +63,7 @@ from scopekit.scopes import (
     sealed,
 )
 from scopekit.session import Session, current_session
+from scopekit.shards import Shard
 
 if TYPE_CHECKING:
     from scopekit.plots import plot_dag, plot_timeline
@@ -92,6 +95,7 @@ __all__ = (
     "ScopeViolationError",
     "ScopekitError",
     "Session",
+    "Shard",
     "TaintScope",
     "Task",
     "TaskCancelledError",
@@ -109,6 +113,7 @@ __all__ = (
     "get_options",
     "isready",
     "load_ipython_extension",
+    "mutable",
     "myid",
     "num_processors",
     "options",
@@ -122,6 +127,7 @@ __all__ = (
     "scope",
     "scope_key",
     "sealed",
+    "shard",
     "spawn",
     "start",
     "task_processor",

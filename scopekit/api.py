@@ -18,11 +18,12 @@ from scopekit.spawning import OptionSet
 from scopekit.wire.codec import read_handles
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from scopekit.explanation import Explanation
     from scopekit.graph import WorkerId
     from scopekit.scopes import Processor, Scope
+    from scopekit.shards import Shard
 
 __all__ = (
     "as_completed",
@@ -32,12 +33,14 @@ __all__ = (
     "explain",
     "fetch",
     "isready",
+    "mutable",
     "myid",
     "num_processors",
     "options",
     "plan",
     "rescope",
     "satisfiable",
+    "shard",
     "spawn",
     "start",
     "task_processor",
@@ -289,6 +292,69 @@ def tochunk(
         where = sealed_scope(where)
     chunk: Chunk = task.agent.new_chunk(value, processor, where)
     return chunk
+
+
+def mutable(
+    make: Callable[[], Any],
+    *,
+    worker: WorkerId | None = None,
+    processor: Processor | None = None,
+    scope: Any = None,
+) -> Chunk:
+    """Has one object made and kept in one place: what tasks do to it stays done.
+
+    It is made by a task of its own, at once; tasks that take it run where it lives, and
+    it is never copied. With its process it is lost, and is not made again.
+
+    Args:
+        make: makes it, there.
+        worker: the process that is to have it.
+        processor: the one processor that is to have it.
+        scope: a scope that lies in one process. Without any of the three it comes to the
+            process with the least to do.
+
+    Returns:
+        The handle. What ``make`` raises is raised by what takes the handle.
+
+    Raises:
+        ScopeError: more than one place was given, or a scope that spans processes.
+        NoProcessorError: there is no such place now.
+        TypeError: ``make`` cannot be called.
+    """
+    session = innermost_session() or start()
+    return session.mutable(make, worker=worker, processor=processor, scope=scope)
+
+
+def shard(
+    make: Callable[[], Any],
+    *,
+    per: Any = "process",
+    workers: Iterable[WorkerId] | None = None,
+    scope: Any = None,
+    close: Callable[[Any], object] | None = None,
+    name: str | None = None,
+) -> Shard:
+    """Has one thing made for each place; a task that takes the shard gets the local one.
+
+    Args:
+        make: makes a piece, where it is first needed.
+        per: ``"process"``, ``"thread"``, ``"node"``, ``"gpu"`` or a processor type. A piece
+            for a node lives in one process of it, and tasks on it run there.
+        workers: the processes that have pieces; every engine if None.
+        scope: the same, as a scope; workers that join later count as they do in any scope.
+        close: ends a piece, with the last handle or with the session; None to call its
+            ``close`` where it has one.
+        name: what messages call it.
+
+    Returns:
+        The handle, to be given to tasks: see :class:`scopekit.Shard`.
+
+    Raises:
+        ScopeError: ``per``, ``workers`` or ``scope`` makes no sense.
+        TypeError: ``make`` cannot be called.
+    """
+    session = innermost_session() or start()
+    return session.shard(make, per=per, workers=workers, scope=scope, close=close, name=name)
 
 
 def rescope(x: Task | Chunk, scope: Any, declassify: bool = False) -> Chunk:

@@ -95,6 +95,11 @@ class Chunk:
         return processor
 
     @property
+    def placement(self) -> Scope | None:
+        """Where a task can run that takes it, where that says more than its scope."""
+        return None
+
+    @property
     def worker(self) -> WorkerId:
         """The worker that holds the value."""
         return self.processor.worker

@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from scopekit.driver import Driver
-    from scopekit.graph import TaskRecord
+    from scopekit.graph import ChunkRecord, TaskRecord
+    from scopekit.scopes import Scope
 
 __all__ = (
     "chunk_facts",
@@ -65,7 +66,7 @@ def chunk_facts(driver: Driver, chunk_id: int) -> Mapping[str, Any]:
         if record is None:
             return {"state": "released"}
         facts: dict[str, Any] = {
-            "scope": record.scope,
+            "scope": _said_scope(record),
             "state": record.state,
             "type": record.type,
             "nbytes": record.nbytes,
@@ -75,6 +76,13 @@ def chunk_facts(driver: Driver, chunk_id: int) -> Mapping[str, Any]:
             facts["processor"] = record.processor
             facts["node"] = driver.scheduler.topology.node_of(record.processor.worker)
         return facts
+
+
+def _said_scope(record: ChunkRecord) -> Scope:
+    """Returns where a chunk is valid, or will be as far as its maker was told."""
+    if record.state == "pending" and record.declared is not None:
+        return record.scope & record.declared
+    return record.scope
 
 
 def worker_facts(driver: Driver) -> list[dict[str, Any]]:

@@ -270,9 +270,13 @@ class Roster:
         """Follows the engines no longer."""
         self._stop_watching()
 
-    def close(self) -> None:
-        """Lets go of the engines: ends those started here, leaves others as found."""
-        if not self._link.owned:
+    def close(self, *, gently: bool = False) -> None:
+        """Lets go of the engines: ends those started here, leaves others as found.
+
+        Args:
+            gently: True if engines that end hold something that is to be closed first.
+        """
+        if gently or not self._link.owned:
             self._views.close()
         self._close_hub()
         self._link.close()

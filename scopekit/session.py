@@ -39,7 +39,7 @@ from scopekit.scopechanges import change_scope
 from scopekit.scopes import CLIENT, AnyScope, OSProc, ThreadProc, ambient, as_scope
 from scopekit.scopes import sealed as sealed_scope
 from scopekit.scopes.located import relocated
-from scopekit.spawning import SCOPE_OPTIONS, Spawner, chunk_id_of, function_name
+from scopekit.spawning import SCOPE_OPTIONS, Spawner, chunk_id_of, function_name, placements
 from scopekit.wire import messages as msg
 from scopekit.wire.codec import pack_call, type_name
 from scopekit.wire.identity import identity_card
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from scopekit.graph import WorkerId
     from scopekit.rescoping import Rescoping
     from scopekit.scopes import Processor, Scope
+    from scopekit.shards import Shard
     from scopekit.wire.blobs import Blob
     from scopekit.wire.cluster import ClusterLink
     from scopekit.wire.codec import Call
@@ -111,6 +112,7 @@ class Session(Spawner):
         self._link = link
         super().__init__(itertools.count(1))
         self._closed = False
+        self._has_shards = False
         self._closing = threading.Lock()
         self._restore_output: Callable[[], None] = lambda: None
         self._here: WorkerId = 0 if link is None else CLIENT
@@ -254,7 +256,7 @@ class Session(Spawner):
             id=0,
             name=name,
             function=function,
-            operands=operands(given),
+            operands=operands(given) + placements(call.handles),
             inputs=self._inputs(call.handles, name),
             outputs=(),
             result_scope=merged.result_scope,
@@ -401,7 +403,7 @@ class Session(Spawner):
             if not allowed:
                 where = (("scope=", scope), ("perimeter", fence))
                 raise refusal("tochunk", where, topology)
-            return self._least_busy(allowed)
+            return self.least_busy(allowed)
         if topology.process(processor.worker) is None:
             known = ", ".join(map(str, topology.workers))
             raise NoProcessorError(
@@ -420,7 +422,8 @@ class Session(Spawner):
             f" {scope.describe()}. Leave processor= out to have it moved into the scope."
         )
 
-    def _least_busy(self, processors: Sequence[Processor]) -> Processor:
+    def least_busy(self, processors: Sequence[Processor]) -> Processor:
+        """Returns the processor whose process has the least to do."""
         with self._driver.lock:
             busy = self._driver.scheduler.busy()
         return min(processors, key=lambda processor: busy.get(processor.worker, 0))
@@ -496,9 +499,48 @@ class Session(Spawner):
         """Tells whether a task has ended, in whatever way."""
         return task.done()
 
+    def mutable(
+        self,
+        make: Callable[[], Any],
+        *,
+        worker: WorkerId | None = None,
+        processor: Processor | None = None,
+        scope: Any = None,
+    ) -> Chunk:
+        """Has one object made and kept in one place; see :func:`scopekit.mutable`."""
+        from scopekit.mutables import make_mutable  # noqa: PLC0415  # it knows the session
+
+        self._check_open()
+        return make_mutable(self, make, worker=worker, processor=processor, scope=scope)
+
+    def shard(
+        self,
+        make: Callable[[], Any],
+        *,
+        per: Any = "process",
+        workers: Iterable[WorkerId] | None = None,
+        scope: Any = None,
+        close: Callable[[Any], object] | None = None,
+        name: str | None = None,
+    ) -> Shard:
+        """Has one thing made for each place; see :func:`scopekit.shard`."""
+        from scopekit.shards import make_shard  # noqa: PLC0415  # it knows the session
+
+        self._check_open()
+        self._has_shards = True
+        return make_shard(self, make, per=per, workers=workers, scope=scope, close=close, name=name)
+
+    def numbered(self, name: str) -> str:
+        """Returns a name for a task that no other one has."""
+        return self._number(name)
+
+    def add_handle(self, chunk_id: int) -> None:
+        """Takes note of one more handle to a chunk."""
+        self._driver.handle(ev.HandlesAdded((chunk_id,)))
+
     def chunk_of(self, task: Task) -> Chunk:
         """Returns the handle to the result of a task that is done."""
-        self._driver.handle(ev.HandlesAdded((task.chunk_id,)))
+        self.add_handle(task.chunk_id)
         return Chunk(self, task.chunk_id, self.chunk_facts(task.chunk_id))
 
     # -- what handles ask of their session ----------------------------------------------
@@ -747,7 +789,7 @@ class Session(Spawner):
         if self._link is not None:
             self._large.clear()
         if self._roster is not None:
-            self._roster.close()
+            self._roster.close(gently=self._has_shards)
         self._agent.close()
         if self._asker is not None:
             self._asker.close()

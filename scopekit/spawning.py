@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from scopekit.scopes import Scope
     from scopekit.wire.codec import Call
 
-__all__ = ("SCOPE_OPTIONS", "OptionSet", "Spawner", "chunk_id_of", "function_name")
+__all__ = ("SCOPE_OPTIONS", "OptionSet", "Spawner", "chunk_id_of", "function_name", "placements")
 
 SCOPE_OPTIONS = ("scope", "compute_scope", "result_scope")
 
@@ -172,6 +172,9 @@ class Spawner:
         if scopes is not DEFAULT_OPERANDS:
             scopes = tuple((origin, self._meant(s)) for origin, s in scopes)
             result_scope = None if result_scope is None else self._meant(result_scope)
+        if call.handles and isinstance(call.arguments, bytes):
+            # Among plain arguments there are plain handles alone.
+            scopes += placements(call.handles)
         ids = self._ids
         task_id = next(ids)
         chunks = (next(ids),) if not outputs else tuple(next(ids) for _ in range(1 + len(outputs)))
@@ -236,6 +239,18 @@ def _refuse_stray_scopes(f: Any, kwargs: Mapping[str, Any]) -> None:
                 f"{name}= would go to {function_name(f)}, which takes no such argument."
                 f" Write options({name}=...).spawn(...)."
             )
+
+
+def placements(
+    handles: Sequence[tuple[str, Task | Chunk]],
+) -> tuple[tuple[str, Scope], ...]:
+    """Returns what handles say of where a task can run, beyond the scopes of their values."""
+    said = [
+        (origin, handle.placement)
+        for origin, handle in handles
+        if type(handle) is not Task and isinstance(handle, Chunk)
+    ]
+    return tuple([(origin, scope) for origin, scope in said if scope is not None])
 
 
 def chunk_id_of(handle: Task | Chunk) -> int:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 from scopekit.engine.children import Children
 from scopekit.engine.context import RunningTask, running_task
 from scopekit.engine.handlecounts import HandleCounts
+from scopekit.engine.pieces import Pieces, Recipe
 from scopekit.engine.runner import run_task
 from scopekit.engine.seals import Seals, sealed_error
 from scopekit.engine.store import Store
@@ -185,6 +186,7 @@ class Agent:
         self._own_chunks = 0
         self._handles = HandleCounts(worker)
         self.seals = Seals()
+        self.pieces = Pieces()
         self._released: deque[int] = deque()
         self._publisher: threading.Thread | None = None
         self._starting = threading.Lock()
@@ -428,6 +430,17 @@ class Agent:
                 self._refused.pop(chunk, None)
         # A value of this process may still refer to a chunk that the client let go.
         self.store.drop(gone)
+        if self.pieces:
+            self.pieces.forget(gone, self._run_on)
+
+    def _run_on(self, processor: Processor, job: Callable[[], None]) -> bool:
+        """Has a processor of this process run something; False if it was run at once."""
+        lane = self._lanes[processor]
+        if lane.is_own():
+            job()
+            return False
+        lane.submit(job)
+        return True
 
     # -- running ----------------------------------------------------------------
 
@@ -543,6 +556,8 @@ class Agent:
                     raise _NotHereError(chunk, scope)
                 if is_sealed(scope):
                     seal = scope if seal is None else constrain(seal, scope)
+            if type(value) is Recipe:
+                value = self.pieces.local(chunk, value, order.processor)
             values.append(value)
         return values, seal
 
@@ -863,6 +878,7 @@ class Agent:
         self._closed = True
         self._wake.set()
         self.children.close()
+        self.pieces.close(self._run_on)
         for lane in self._lanes.values():
             lane.close()
         if self._publisher is not None and self._publisher is not threading.current_thread():

@@ -33,6 +33,9 @@ class Lane(Protocol):
     def take(self) -> Callable[[], None] | None:
         """Takes the next job away, for whoever waits on the lane's thread; None if none is."""
 
+    def is_own(self) -> bool:
+        """Tells whether the caller runs on the lane's thread."""
+
     def close(self) -> None:
         """Drops what is waiting; ends once what runs has ended, or after a limit."""
 
@@ -52,6 +55,10 @@ class InlineLane:
     def take(self) -> Callable[[], None] | None:
         """Returns None: nothing ever waits here."""
         return None
+
+    def is_own(self) -> bool:
+        """Returns True: whoever calls is the lane."""
+        return True
 
     def close(self) -> None:
         """Does nothing."""
@@ -99,6 +106,10 @@ class LoopLane:
             return self._jobs.popleft()
         except IndexError:
             return None
+
+    def is_own(self) -> bool:
+        """Tells whether the caller runs on the loop's thread."""
+        return threading.get_ident() == self._thread
 
     def close(self) -> None:
         """Drops what is waiting."""
@@ -173,6 +184,10 @@ class ThreadLane:
             # The end of the lane, which its thread must find.
             self._jobs.put(None)
         return job
+
+    def is_own(self) -> bool:
+        """Tells whether the caller runs on the lane's thread."""
+        return threading.current_thread() is self._thread
 
     def close(self) -> None:
         """Drops what is waiting and waits for what runs, five seconds at most."""

@@ -105,6 +105,8 @@ class Records:
             made = chunk.state != "pending" or chunk.scope is not _UNSCOPED
             known = need.handle or (made and not declared)
             scope = chunk.scope if known else chunk.declared
+            if scope is _UNSCOPED and chunk.state == "pending":
+                scope = chunk.declared
             if scope is not None and scope != _UNSCOPED:
                 found += ((self._origin(need), scope),)
         return found
