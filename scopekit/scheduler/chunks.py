@@ -213,10 +213,12 @@ class Chunks:
         """Has a chunk dropped, and not sent, where it turned out not to be valid."""
         for worker in [w for w in chunk.senders if not topology.admits(chunk.scope, w)]:
             _aim_no_more(chunk, worker)
+            self.strays.append((worker, chunk.id))
         for worker in [w for w in chunk.holders if not topology.admits(chunk.scope, w)]:
             chunk.holders = tuple(holder for holder in chunk.holders if holder != worker)
             self._out.drop(worker, chunk.id)
             self.strays.append((worker, chunk.id))
+            self._aim_anew(chunk, worker)
 
     def fail(self, chunk: ChunkRecord) -> list[int]:
         """Takes note that a chunk will never be made.

@@ -230,7 +230,9 @@ class Invariants:
                 if number not in (chunk.waiters or ()):
                     raise Violation("I8", f"chunk {chunk.id} does not know that {number} waits")
             if record.processor is not None and record.state != "running":
-                self._check_coming(chunk, record.processor.worker)
+                worker = record.processor.worker
+                if not record.asked_back or self._scheduler.topology.admits(chunk.scope, worker):
+                    self._check_coming(chunk, worker)
         if record.missing != missing:
             raise Violation("I6", f"task {number} lacks {missing} inputs, not {record.missing}")
         if record.spec.inputs and not record.holds_inputs:

@@ -30,6 +30,7 @@ from scopekit.scopes import (
     constrain,
     processor_type,
     scope,
+    sealed,
 )
 
 WORKERS = (0, 1, 2, "client")
@@ -170,6 +171,11 @@ def _worker_record(draw):
     )
 
 
+def _sealed(draw):
+    inner = draw(st.sampled_from([_any, _process, _node]))(draw)
+    return Built(sealed(inner.scope), inner.admits, f"sealed({inner})")
+
+
 _LEAVES = {
     "any": _any,
     "default": _default,
@@ -180,6 +186,7 @@ _LEAVES = {
     "node": _node,
     "nothing": _nothing,
     "process": _process,
+    "sealed": _sealed,
     "thread": _thread,
     "type": _type,
     "worker record": _worker_record,

@@ -2,12 +2,12 @@
 
 import pickle
 
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from strategies import RICH_FAMILY, Built, built_scopes, places_of, scopes, topologies
 
 from scopekit import scopes as namespace
-from scopekit.scopes import AnyScope, InvalidScope, Scope, UnionScope, constrain
+from scopekit.scopes import AnyScope, InvalidScope, Scope, UnionScope, constrain, is_sealed
 
 many = settings(max_examples=100, deadline=None)
 ANY = AnyScope()
@@ -115,6 +115,8 @@ def told_apart(a, b):
 @settings(max_examples=300, deadline=None)
 @given(scopes, scopes)
 def test_scopes_are_equal_just_when_no_topology_tells_them_apart(a, b):
+    # That a scope is sealed says something of what is computed, and leaves no processor out.
+    assume(not is_sealed(a) and not is_sealed(b))
     assert (a == b) == (not told_apart(a, b))
 
 
