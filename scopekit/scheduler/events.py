@@ -32,6 +32,7 @@ __all__ = (
     "HandlesAdded",
     "HandlesDropped",
     "HandlesReturned",
+    "ProcessChanged",
     "Refuse",
     "RetractRuns",
     "RunFailed",
@@ -208,6 +209,13 @@ class WorkerJoined(NamedTuple):
     at: float
 
 
+class ProcessChanged(NamedTuple):
+    """A living process has other labels, or more processors."""
+
+    process: Process
+    at: float
+
+
 class WorkerLeft(NamedTuple):
     """A process is gone, with all that it held.
 
@@ -268,6 +276,7 @@ Event = (
     | HandlesDropped
     | HandlesReturned
     | WorkerJoined
+    | ProcessChanged
     | WorkerLeft
     | DrainAsked
     | DrainEnded

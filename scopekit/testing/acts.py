@@ -23,6 +23,7 @@ __all__ = (
     "Look",
     "Plan",
     "Put",
+    "Relabel",
     "Reset",
     "Spawn",
     "Stall",
@@ -160,6 +161,15 @@ class Leave:
 
 
 @dataclass(frozen=True, slots=True)
+class Relabel:
+    """The user gives an engine other labels."""
+
+    at: float
+    worker: int
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Crash:
     """An engine dies.
 
@@ -219,6 +229,7 @@ Act = (
     | JumpClock
     | Join
     | Leave
+    | Relabel
     | Crash
     | CutOff
     | Reset
