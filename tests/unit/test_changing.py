@@ -153,14 +153,25 @@ def test_a_value_that_nobody_may_have_is_lost_and_said_to_be(watched):
     assert isinstance(failure_of(watched.spawn(1, of_chunk(11), wait_for=9)), ChunkLostError)
 
 
-def test_a_lost_result_whose_maker_may_run_nowhere_is_failed(watched):
+def test_a_lost_result_whose_maker_may_run_nowhere_stays_lost(watched):
     watched.spawn(1, scope=GPU, result_scope=GPU)
     first = watched.worker_of(1)
     watched.finish(1, scope=GPU)
     watched.label(1 - first)
     commands = watched.label(first)
     assert dropped(commands) == [(first, 2)]
-    assert settled(commands) == {1: "failed"}, "its maker may run nowhere"
+    assert watched.chunk(2).state == "lost"
+    assert isinstance(failure_of(watched.spawn(3, 2, wait_for=9)), ChunkLostError)
+
+
+def test_a_lost_result_is_made_again_where_it_may_be(watched):
+    watched.spawn(1, scope=GPU | ProcessScope(2), result_scope=GPU | NodeScope("elsewhere"))
+    first = watched.worker_of(1)
+    watched.finish(1, scope=ProcessScope(first) & GPU)
+    commands = watched.label(first)
+
+    assert dropped(commands) == [(first, 2)]
+    assert sent(commands) == {1: 1 - first} or sent(commands) == {1: 2}
 
 
 def test_a_result_that_comes_from_where_it_may_not_stay_moves(watched):
