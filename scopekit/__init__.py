@@ -39,7 +39,7 @@ from scopekit.errors import (
 )
 from scopekit.explanation import Explanation
 from scopekit.handles import Chunk, Task
-from scopekit.options import get_options, perimeter, with_options
+from scopekit.options import default_options, get_options, perimeter, with_options
 from scopekit.scopes import (
     AnyScope,
     CudaProc,
@@ -108,6 +108,7 @@ __all__ = (
     "constrain",
     "current_session",
     "current_task",
+    "default_options",
     "explain",
     "fetch",
     "get_options",

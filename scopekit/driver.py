@@ -402,6 +402,7 @@ class Driver:
             tuple([need.chunk for need in spec.inputs]) if spec.inputs else (),
             spec.outputs,
             spec.result_scope,
+            spec.around,
         )
         self._order(processor.worker, order)
         if len(self.scheduler.loads.by_processor[processor].tasks) == 1:

@@ -7,6 +7,7 @@ can fetch the value, and tells the home when it is gone.
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import pickle
 import threading
 import time
@@ -380,6 +381,11 @@ class Task(Future[Any]):
         import asyncio  # noqa: PLC0415  # slow to load, and there already where this runs
 
         loop = asyncio.get_running_loop()
+        context = contextvars.copy_context()
+        wait_in_loop = getattr(self._session, "wait_in_loop", None)
+        if wait_in_loop is not None:
+            yield from wait_in_loop(self).__await__()
+            return (yield from loop.run_in_executor(None, context.run, self.result).__await__())
         ended = loop.create_future()
 
         def tell(_: Future[Any]) -> None:
@@ -389,7 +395,7 @@ class Task(Future[Any]):
 
         self.add_done_callback(tell)
         yield from ended
-        return (yield from loop.run_in_executor(None, self.result).__await__())
+        return (yield from loop.run_in_executor(None, context.run, self.result).__await__())
 
     # -- what happened ----------------------------------------------------------
 

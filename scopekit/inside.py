@@ -19,6 +19,7 @@ from scopekit.errors import (
 )
 from scopekit.gather import gather, wait_for
 from scopekit.handles import Chunk, Task
+from scopekit.options import NO_OPTIONS, operands
 from scopekit.scheduler.placement import allowed_mask, never_meet, refusal
 from scopekit.scopes import AnyScope, as_scope
 from scopekit.spawning import Spawner
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from scopekit.graph import TaskSpec
     from scopekit.options import Options
     from scopekit.scheduler.placement import Operands
-    from scopekit.scopes import Processor, Scope
+    from scopekit.scopes import Processor
     from scopekit.wire.codec import Call
 
 __all__ = ("Inside", "inside")
@@ -154,10 +155,10 @@ class Inside(Spawner):
                 raise TimeoutError(f"{len(left)} tasks had not ended within {timeout:.3g} s")
 
     def processors(self, scope: Any = None) -> tuple[Processor, ...]:
-        """Returns the processors of a scope."""
+        """Returns the processors of a scope; of where a task spawned here would run if None."""
         topology = self._agent.topology
-        where: Scope = AnyScope() if scope is None else as_scope(scope)
-        return topology.select(topology.mask(where))
+        wanted = operands(NO_OPTIONS) if scope is None else (("scope=", as_scope(scope)),)
+        return topology.select(allowed_mask(wanted, topology))
 
     def num_processors(self, scope: Any = None, all: bool = False) -> int:  # noqa: A002
         """Counts the processors of a scope, or all there are."""
@@ -174,16 +175,25 @@ class Inside(Spawner):
         until = None if timeout is None else time.monotonic() + timeout
         self._help(task.done, until, task.id)
 
+    async def wait_in_loop(self, task: Task) -> None:
+        """Does the same for a coroutine; others of its loop go on meanwhile."""
+        here = self._here()
+        await self._agent.children.help_in_loop(here.id, here.processor, task)
+
     def _help(
         self, holds: Callable[[], bool], until: float | None, wanted: int | None = None
     ) -> None:
+        here = self._here()
+        self._agent.children.help(here.id, here.processor, holds, until, wanted)
+
+    def _here(self) -> RunningTask:
         here = running_task.get()
         if here is None:
             raise ScopekitError(
                 "a handle that a task made can be waited for in that task alone, and no task"
                 " runs here"
             )
-        self._agent.children.help(here.id, here.processor, holds, until, wanted)
+        return here
 
     def _values_of(self, found: Sequence[Task | Chunk], timeout: float | None) -> list[Any]:
         return [

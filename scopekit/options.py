@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from contextvars import ContextVar
-from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from scopekit.engine.context import around
 from scopekit.errors import ScopeError
 from scopekit.explanation import DEFAULT
 from scopekit.scopes import (
@@ -21,20 +21,30 @@ from scopekit.scopes import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 __all__ = (
     "DEFAULT_OPERANDS",
     "NOT_GIVEN",
     "NO_OPTIONS",
+    "Around",
     "Options",
     "block_options",
+    "default_options",
+    "function_options",
     "get_options",
+    "handed_down",
     "operands",
+    "option_names",
     "perimeter",
     "perimeter_scope",
     "with_options",
 )
+
+_F = TypeVar("_F", bound="Callable[..., Any]")
+_ATTRIBUTE = "__scopekit_options__"
+# What says where a task runs: who gives one of them says all that there is to say of it.
+_WHERE = ("scope", "compute_scope", "single")
 
 NOT_GIVEN: Any = type("NotGiven", (), {"__repr__": lambda _: "NOT_GIVEN"})()
 
@@ -52,6 +62,8 @@ class Options:
         wait_for: seconds to wait for a processor that does not exist yet.
         idempotent: False if it may not be started again after its worker died.
         retries: how often to try again after an error that the function raised.
+        propagates: which of these the tasks get, too, that the task spawns.
+        given: the names of those that were said, also where they say the default.
     """
 
     scope: Any = None
@@ -62,6 +74,8 @@ class Options:
     wait_for: float = 0.0
     idempotent: bool = True
     retries: int = 0
+    propagates: tuple[str, ...] = ()
+    given: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
     @classmethod
     def checked(cls, given: dict[str, Any], where: str) -> Options:
@@ -70,7 +84,7 @@ class Options:
         Raises:
             ScopeError: an option is unknown or makes no sense.
         """
-        known = [field.name for field in fields(cls)]
+        known = option_names()
         for name in given:
             if name not in known:
                 import difflib  # noqa: PLC0415  # for this message alone
@@ -80,42 +94,109 @@ class Options:
                 raise ScopeError(
                     f"{where} has no option {name!r}.{hint} The options are {', '.join(known)}."
                 )
-        return cls(**{name: _checked(name, value) for name, value in given.items()})
+        checked = {name: _checked(name, value) for name, value in given.items()}
+        # None says nothing, so that what passes options on may pass all of them on.
+        said = tuple(name for name, value in checked.items() if value is not None)
+        return cls(**checked, given=said) if said else NO_OPTIONS
+
+    def only(self, names: Iterable[str]) -> Options:
+        """Returns what these options say of some names."""
+        kept = tuple(name for name in dict.fromkeys(names) if name in self.given)
+        return Options(**{name: getattr(self, name) for name in kept}, given=kept)
 
     def merged_over(self, outer: Options) -> Options:
         """Returns these options with the outer ones where these say nothing.
 
         The innermost wins: a scope given here hides an outer compute_scope as well.
         """
-        changes = {
-            field.name: getattr(self, field.name)
-            for field in fields(self)
-            if getattr(self, field.name) != field.default
+        if not self.given:
+            return outer
+        changes: dict[str, Any] = {name: getattr(self, name) for name in self.given}
+        hidden = _WHERE if any(name in changes for name in _WHERE) else ()
+        left = [name for name in outer.given if name not in hidden]
+        changes |= {name: None for name in hidden if name not in changes}
+        return replace(outer, **changes, given=tuple(dict.fromkeys((*left, *self.given))))
+
+
+def option_names() -> list[str]:
+    """Returns the names of all options."""
+    return [each.name for each in fields(Options) if each.name != "given"]
+
+
+class Around(NamedTuple):
+    """What blocks around the code of a task say, or around the spawn of it.
+
+    Attributes:
+        options: what ``with_options`` gives, of all blocks together.
+        perimeter: what perimeters leave, None outside of any.
+    """
+
+    options: Options
+    perimeter: Scope | None
+
+    def moved(self, meant: Callable[[Scope], Scope]) -> Around:
+        """Returns the same with each scope read as another session does."""
+        scopes: dict[str, Any] = {
+            name: meant(value)
+            for name in self.options.given
+            if isinstance(value := getattr(self.options, name), Scope)
         }
-        if self.scope is not None and self.compute_scope is None:
-            changes["compute_scope"] = None
-        return replace(outer, **changes)
+        fence = None if self.perimeter is None else meant(self.perimeter)
+        return Around(replace(self.options, **scopes), fence)
 
 
-def operands(given: Options) -> tuple[tuple[str, Scope], ...]:
+def handed_down(given: Options) -> Around | None:
+    """Returns what a task that is spawned here hands down to those that it spawns.
+
+    What blocks around the spawn say reaches them, with the values that the task itself
+    has; what is said at the spawn alone does not, unless it is to propagate.
+
+    Args:
+        given: the options of the spawn itself, with those of its function.
+    """
+    here: Around | None = around.get()
+    names = given.propagates
+    if here is None:
+        return Around(given.only(_alike(names)), None) if names else None
+    passed = _alike((*here.options.given, *here.options.propagates, *names))
+    if not any(name in passed for name in given.given):
+        return here
+    return here._replace(options=given.merged_over(here.options).only(passed))
+
+
+def _alike(names: Iterable[str]) -> tuple[str, ...]:
+    """Adds what hides or is hidden by the names."""
+    return (*names, *_WHERE) if any(name in _WHERE for name in names) else tuple(names)
+
+
+def operands(
+    given: Options, function: Options | None = None, name: str = ""
+) -> tuple[tuple[str, Scope], ...]:
     """Returns the scopes that bear on a task before its inputs, each with its origin.
 
     Args:
         given: the options of the spawn itself; those of the blocks around it, and
             the perimeter, are added here.
+        function: the default options of its function, if it has any.
+        name: the name of the function.
     """
-    block = block_options()
-    if given is NO_OPTIONS and block is NO_OPTIONS and _perimeter.get() is None:
-        return DEFAULT_OPERANDS
-    found = _compute_operands(given, "") or _compute_operands(block, "with_options ")
+    here: Around | None = around.get()
+    if here is None:
+        if given is NO_OPTIONS and function is None:
+            return DEFAULT_OPERANDS
+        here = _NOTHING
+    levels = [("", given), ("with_options ", here.options)]
+    if function is not None:
+        levels.append((f"default_options of {name} ", function))
+    found = (_compute_operands(options, where) for where, options in levels)
     result = [
         (f"{where}result_scope=", options.result_scope)
-        for where, options in (("", given), ("with_options ", block))
+        for where, options in levels
         if options.result_scope is not None
     ]
-    fence = _perimeter.get()
-    fences = [("perimeter", fence)] if fence is not None else []
-    return tuple((found or [(DEFAULT, DefaultScope())]) + result[:1] + fences)
+    fences = [("perimeter", here.perimeter)] if here.perimeter is not None else []
+    where_to = next((each for each in found if each), [(DEFAULT, DefaultScope())])
+    return tuple(where_to + result[:1] + fences)
 
 
 def _compute_operands(options: Options, where: str) -> list[tuple[str, Scope]]:
@@ -146,7 +227,18 @@ def _checked(name: str, value: Any) -> Any:
         raise ScopeError(f"retries={value!r} is no number of retries; give 0 or more")
     if name == "idempotent" and not isinstance(value, bool):
         raise ScopeError(f"idempotent={value!r} is neither True nor False")
-    return value
+    return _checked_names(value) if name == "propagates" else value
+
+
+def _checked_names(value: Any) -> tuple[str, ...]:
+    names = (value,) if isinstance(value, str) else tuple(value)
+    wrong = [name for name in names if name not in option_names()]
+    if wrong:
+        raise ScopeError(
+            f"propagates={value!r}: there is no option {wrong[0]!r}; the options are"
+            f" {', '.join(option_names())}"
+        )
+    return names
 
 
 def _is_seconds(value: Any) -> bool:
@@ -162,24 +254,35 @@ def _known_worker(worker: Any) -> Any:
     return worker
 
 
-_block: ContextVar[Options] = ContextVar("scopekit_options")
-_perimeter: ContextVar[Scope | None] = ContextVar("scopekit_perimeter", default=None)
 NO_OPTIONS = Options()
 """What a spawn says that has no options, within no block that has any."""
 DEFAULT_OPERANDS = ((DEFAULT, DefaultScope()),)
 """The scopes of such a spawn: the one object, by which it is known again."""
+_NOTHING = Around(NO_OPTIONS, None)
 
 
 def block_options() -> Options:
     """Returns the options of the blocks around the current code."""
-    return _block.get(NO_OPTIONS)
+    here: Around | None = around.get()
+    return NO_OPTIONS if here is None else here.options
+
+
+@contextlib.contextmanager
+def _inside_of(inner: Around) -> Iterator[None]:
+    token = around.set(inner)
+    try:
+        yield
+    finally:
+        around.reset(token)
 
 
 @contextlib.contextmanager
 def with_options(**options: Any) -> Iterator[None]:
-    """Gives options to every task spawned inside of the block.
+    """Gives options to every task spawned inside of the block, and to those that these spawn.
 
     They are defaults: a spawn's own options, or an inner block's, win over them.
+    Coroutines started inside have them as well; a thread has them if its function runs
+    by ``contextvars.copy_context().run``.
 
     Args:
         options: any of the options of ``options(...)``.
@@ -192,12 +295,47 @@ def with_options(**options: Any) -> Iterator[None]:
         ...     get_options("scope")
         ProcessScope(1)
     """
-    inner = Options.checked(options, "with_options")
-    token = _block.set(inner.merged_over(block_options()))
-    try:
+    here: Around = around.get() or _NOTHING
+    inner = Options.checked(options, "with_options").merged_over(here.options)
+    with _inside_of(here._replace(options=inner)):
         yield
-    finally:
-        _block.reset(token)
+
+
+def default_options(**options: Any) -> Callable[[_F], _F]:
+    """Gives options to every task that calls a function, wherever it is spawned.
+
+    They are the weakest: a spawn's own options and those of blocks win over them. What
+    must always hold is better said with a chunk: ``tochunk(function, scope=...)``.
+
+    Args:
+        options: any of the options of ``options(...)``.
+
+    Returns:
+        The decorator of the function, which returns it as it is.
+
+    Raises:
+        ScopeError: an option is unknown or makes no sense.
+
+    Example:
+        >>> @default_options(name="fit", retries=2)
+        ... def fit(data):
+        ...     return sum(data)
+        >>> fit([1, 2])
+        3
+    """
+    given = Options.checked(options, "default_options")
+
+    def decorate(function: _F) -> _F:
+        setattr(function, _ATTRIBUTE, given.merged_over(function_options(function) or NO_OPTIONS))
+        return function
+
+    return decorate
+
+
+def function_options(function: Any) -> Options | None:
+    """Returns the default options of a function, None if it has none."""
+    found = getattr(function, _ATTRIBUTE, None)
+    return found if isinstance(found, Options) else None
 
 
 def get_options(key: str, default: Any = NOT_GIVEN) -> Any:
@@ -211,12 +349,12 @@ def get_options(key: str, default: Any = NOT_GIVEN) -> Any:
         KeyError: it is not set, and there is no default.
         ScopeError: there is no such option.
     """
-    known = {field.name: field.default for field in fields(Options)}
+    known = option_names()
     if key not in known:
         raise ScopeError(f"there is no option {key!r}; the options are {', '.join(known)}")
-    value = getattr(block_options(), key)
-    if value != known[key]:
-        return value
+    block = block_options()
+    if key in block.given:
+        return getattr(block, key)
     if default is NOT_GIVEN:
         raise KeyError(f"option {key!r} is not set here")
     return default
@@ -224,13 +362,13 @@ def get_options(key: str, default: Any = NOT_GIVEN) -> Any:
 
 def perimeter_scope() -> Scope:
     """Returns what the perimeters around the current code leave; anywhere outside of any."""
-    fence = _perimeter.get()
-    return AnyScope() if fence is None else fence
+    here: Around | None = around.get()
+    return AnyScope() if here is None or here.perimeter is None else here.perimeter
 
 
 @contextlib.contextmanager
 def perimeter(scope: Any) -> Iterator[None]:
-    """Keeps every task spawned inside of the block within a scope.
+    """Keeps every task spawned inside of the block within a scope, and those that these spawn.
 
     Unlike ``with_options`` it is no default: what is given inside narrows it and
     never widens it.
@@ -241,10 +379,6 @@ def perimeter(scope: Any) -> Iterator[None]:
     Raises:
         ScopeError: it is no scope.
     """
-    outer = _perimeter.get()
-    inner = as_scope(scope)
-    token = _perimeter.set(inner & (outer if outer is not None else AnyScope()))
-    try:
+    here: Around = around.get() or _NOTHING
+    with _inside_of(here._replace(perimeter=as_scope(scope) & perimeter_scope())):
         yield
-    finally:
-        _perimeter.reset(token)

@@ -25,8 +25,10 @@ from scopekit.gather import gather, gather_chunks, wait_for
 from scopekit.graph import ChunkRecord, StoredChunk, TaskSpec
 from scopekit.handles import Chunk, HiddenHandleError, Task
 from scopekit.options import (
+    NO_OPTIONS,
     Options,
     block_options,
+    function_options,
     operands,
     perimeter_scope,
 )
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     from scopekit.engine.lanes import Lane
     from scopekit.explanation import Explanation
     from scopekit.graph import WorkerId
+    from scopekit.options import Around
     from scopekit.rescoping import Rescoping
     from scopekit.scopes import Processor, Scope
     from scopekit.shards import Shard
@@ -249,14 +252,15 @@ class Session(Spawner):
         """Tells where a call with these options would run, without running it."""
         self._check_open()
         function = function_name(f)
-        merged = given.merged_over(block_options())
+        defaults = function_options(f)
+        merged = given.merged_over(block_options()).merged_over(defaults or NO_OPTIONS)
         name = merged.name or function
         call = pack_call(f, args, kwargs, name=name)
         spec = TaskSpec(
             id=0,
             name=name,
             function=function,
-            operands=operands(given) + placements(call.handles),
+            operands=operands(given, defaults, function) + placements(call.handles),
             inputs=self._inputs(call.handles, name),
             outputs=(),
             result_scope=merged.result_scope,
@@ -270,6 +274,9 @@ class Session(Spawner):
         if current is None or current is self:
             return scope
         return relocated(scope, current.topology.node_of, self.topology.node_of)
+
+    def _meant_around(self, around: Around) -> Around:
+        return around if innermost_session() in (None, self) else around.moved(self._meant)
 
     def run(self, f: Callable[..., Any], *args: Any, scope: Any = None) -> dict[WorkerId, Any]:
         """Calls a function once in every process of a scope.
@@ -632,7 +639,7 @@ class Session(Spawner):
         Args:
             scope: the scope; where a task spawned here would run if None.
         """
-        wanted = operands(Options()) if scope is None else (("scope=", as_scope(scope)),)
+        wanted = operands(NO_OPTIONS) if scope is None else (("scope=", as_scope(scope)),)
         return self.topology.select(allowed_mask(wanted, self.topology))
 
     def compatible_processors(self, scope: Any = None) -> tuple[Processor, ...]:

@@ -10,13 +10,23 @@ from typing import TYPE_CHECKING, Any
 from scopekit.errors import ScopeError, ScopekitError
 from scopekit.graph import Input, TaskSpec
 from scopekit.handles import Chunk, Task
-from scopekit.options import DEFAULT_OPERANDS, NO_OPTIONS, Options, block_options, operands
+from scopekit.options import (
+    DEFAULT_OPERANDS,
+    NO_OPTIONS,
+    Options,
+    block_options,
+    function_options,
+    handed_down,
+    operands,
+    option_names,
+)
 from scopekit.wire.codec import pack_call, type_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from scopekit.explanation import Explanation
+    from scopekit.options import Around
     from scopekit.scopes import Scope
     from scopekit.wire.codec import Call
 
@@ -74,6 +84,10 @@ class Spawner:
         """Reads a scope that the user wrote."""
         return scope
 
+    def _meant_around(self, around: Around) -> Around:
+        """Reads scopes that the user wrote in blocks."""
+        return around
+
     # Makes chunks of the large buffers of arguments, where they are not to travel with each call.
     _keep_buffer: Callable[[memoryview], Chunk] | None = None
 
@@ -123,7 +137,10 @@ class Spawner:
             ScopeError: a scope makes no sense.
             SchedulingError: the task can be placed nowhere.
             ScopekitError: the function or an argument does not pickle.
+            TypeError: ``f`` cannot be called, or has no argument of that name.
         """
+        if kwargs:
+            _refuse_unknown_keywords(f, kwargs)
         if scope is None and compute_scope is None and result_scope is None:
             return self.submit(NO_OPTIONS, f, args, kwargs)
         given: dict[str, Any] = {"scope": scope, "compute_scope": compute_scope}
@@ -164,17 +181,23 @@ class Spawner:
         self._check_may_spawn()
         function = function_name(f)
         block = block_options()
+        defaults = function_options(f)
         merged = given if block is NO_OPTIONS else given.merged_over(block)
+        if defaults is not None:
+            merged = merged.merged_over(defaults)
         name = merged.name or self._number(function)
         call = pack_call(f, args, kwargs, name=name, keep=self._keep_buffer)
         result_scope = merged.result_scope
-        scopes = operands(given)
+        scopes = operands(given, defaults, function)
+        passed = handed_down(merged)
         if scopes is not DEFAULT_OPERANDS:
             scopes = tuple((origin, self._meant(s)) for origin, s in scopes)
             result_scope = None if result_scope is None else self._meant(result_scope)
         if call.handles and isinstance(call.arguments, bytes):
             # Among plain arguments there are plain handles alone.
             scopes += placements(call.handles)
+        if passed is not None:
+            passed = self._meant_around(passed)
         ids = self._ids
         task_id = next(ids)
         chunks = (next(ids),) if not outputs else tuple(next(ids) for _ in range(1 + len(outputs)))
@@ -191,6 +214,7 @@ class Spawner:
             merged.retries,
             cell,
             self._parent(),
+            passed,
         )
         task = Task(self, task_id, name, chunks[0])
         if outputs:
@@ -251,6 +275,24 @@ def placements(
         if type(handle) is not Task and isinstance(handle, Chunk)
     ]
     return tuple([(origin, scope) for origin, scope in said if scope is not None])
+
+
+def _refuse_unknown_keywords(f: Any, kwargs: Mapping[str, Any]) -> None:
+    """Refuses a keyword that a function has no argument for: a slip, or an option perhaps.
+
+    Raises:
+        TypeError: there is one.
+    """
+    function = getattr(f, "__func__", f)  # of a method
+    if type(function) is not FunctionType or function.__code__.co_flags & inspect.CO_VARKEYWORDS:
+        return
+    code = function.__code__
+    named = code.co_varnames[code.co_posonlyargcount : code.co_argcount + code.co_kwonlyargcount]
+    for name in kwargs:
+        if name not in named:
+            option = name in option_names()
+            hint = f" It is an option: write options({name}=...).spawn(...)." if option else ""
+            raise TypeError(f"{function_name(f)}() has no argument {name!r}.{hint}")
 
 
 def chunk_id_of(handle: Task | Chunk) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 from scopekit.graph import FINAL_STATES, TASK_STATES, Input, StoredChunk, TaskSpec
 from scopekit.places import Process, Topology
@@ -175,6 +176,10 @@ class Watched:
         process = Process.with_threads(worker, node, threads)
         return self.handle(ev.WorkerJoined(process, self.tick()))
 
+    def label(self, worker, *labels):
+        process = replace(self.scheduler.topology.process(worker), labels=labels)
+        return self.handle(ev.ProcessChanged(process, self.tick()))
+
     def cancel(self, number):
         return self.handle(ev.CancelAsked(number, self.tick()))
 
@@ -266,6 +271,9 @@ class Watched:
             need.chunk
             for need in record.spec.inputs
             if scheduler.chunks[need.chunk].state == "pending"
+            and (
+                record.state != "running" or number in (scheduler.chunks[need.chunk].waiters or ())
+            )
         ]
         assert record.missing == len(pending), record.spec.name
         for chunk in pending:
@@ -322,7 +330,8 @@ class Watched:
             assert not chunk.waiters
         for worker in (*chunk.holders, *chunk.targets):
             assert topology.process(worker) is not None, f"{worker} is gone"
-        for worker in chunk.holders:
+        leaves = chunk.id in self.scheduler.table.outside
+        for worker in () if leaves else chunk.holders:
             assert topology.admits(chunk.scope, worker), f"{chunk.id} is outside its scope"
         if chunk.state in ("held", "lost"):
             assert chunk.handles or chunk.users or chunk.descendants, f"nobody wants {chunk}"

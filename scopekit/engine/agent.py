@@ -17,7 +17,7 @@ from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
 from scopekit.engine.children import Children
-from scopekit.engine.context import RunningTask, running_task
+from scopekit.engine.context import RunningTask, around, running_task
 from scopekit.engine.handlecounts import HandleCounts
 from scopekit.engine.pieces import Pieces, Recipe
 from scopekit.engine.runner import run_task
@@ -455,9 +455,11 @@ class Agent:
         task = RunningTask(order.task, order.name, order.processor, self)
         token = running_task.set(task)
         whose = reviver.set(self.revive_chunk)
+        outside = around.set(order.around)
         try:
             report = self._attempt(order, pending.function, started)
         finally:
+            around.reset(outside)
             reviver.reset(whose)
             running_task.reset(token)
         self._running.pop(order.task, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import itertools
 import sys
@@ -9,6 +10,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
+from scopekit.engine.lanes import no_running_loop
 from scopekit.errors import ScopekitError
 from scopekit.wire import messages as msg
 from scopekit.wire.codec import KnownFunctions
@@ -161,6 +163,7 @@ class Children:
             tuple(need.chunk for need in spec.inputs),
             spec.outputs,
             spec.result_scope,
+            spec.around,
         )
         self._agent.run_here(order, call.function)
 
@@ -312,6 +315,39 @@ class Children:
                 self._await_news(task, processor, holds, until)
         self._unblock(task)
 
+    async def help_in_loop(self, task: int, processor: Processor, wanted: Task) -> None:
+        """Gives a processor to others until a task has ended, between the steps of a loop.
+
+        Args:
+            task: the task of the caller.
+            processor: where it runs.
+            wanted: the task that it waits for, which runs first if it is here.
+        """
+        import asyncio  # noqa: PLC0415  # slow to load, and there already where this runs
+
+        loop = asyncio.get_running_loop()
+        ended = asyncio.Event()
+
+        def tell(_: object) -> None:
+            # Whoever awaited may have given up, and closed its loop.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(ended.set)
+
+        wanted.add_done_callback(tell)
+        try:
+            while not wanted.done() and not self._closed:
+                if self._run_one(processor, wanted.id):
+                    await asyncio.sleep(0)
+                    continue
+                self._agent.flush()
+                with self._lock:
+                    self._blocked.setdefault(task, (time.time(), False))
+                # Also something to run may come.
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(ended.wait(), _NEWS_SECONDS)
+        finally:
+            self._unblock(task)
+
     def _unblock(self, task: int) -> None:
         with self._lock:
             _, told = self._blocked.pop(task, (0.0, False))
@@ -353,7 +389,8 @@ class Children:
             if sys.getrecursionlimit() < _FRAMES_EACH * (level + 5):
                 sys.setrecursionlimit(_FRAMES_EACH * (level + 50))
             # What one sets in its context is nothing to the one below.
-            self._fresh.copy().run(job)
+            with no_running_loop():
+                self._fresh.copy().run(job)
         finally:
             self._depth.level = level - 1
         self.report_handles(all_of_them=False)

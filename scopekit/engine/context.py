@@ -1,4 +1,4 @@
-"""The task that the current code runs in."""
+"""The task that the current code runs in, with what is said around it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from scopekit.graph import WorkerId
     from scopekit.scopes import Processor
 
-__all__ = ("RunningTask", "running_task")
+__all__ = ("RunningTask", "around", "running_task")
 
 
 class RunningTask(NamedTuple):
@@ -43,3 +43,6 @@ class RunningTask(NamedTuple):
 
 
 running_task: ContextVar[RunningTask | None] = ContextVar("scopekit_running_task", default=None)
+
+around: ContextVar[Any] = ContextVar("scopekit_around", default=None)
+"""What blocks around the current code say of the tasks that it spawns, None outside of any."""

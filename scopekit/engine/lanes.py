@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterator
 
-__all__ = ("InlineLane", "Lane", "LoopLane", "ThreadLane")
+__all__ = ("InlineLane", "Lane", "LoopLane", "ThreadLane", "no_running_loop")
 
 # How long tasks may keep an engine from its other messages, %px among them.
 _SLICE = 0.005
@@ -45,7 +45,7 @@ class InlineLane:
 
     def submit(self, job: Callable[[], None]) -> None:
         """Runs the job."""
-        with _no_running_loop():
+        with no_running_loop():
             job()
 
     def idle(self) -> bool:
@@ -93,7 +93,7 @@ class LoopLane:
     def run_waiting(self) -> None:
         """Runs what is waiting, for a while, now; called on the loop's own thread."""
         if self._jobs:
-            with _no_running_loop():
+            with no_running_loop():
                 self._run_for_a_while()
 
     def idle(self) -> bool:
@@ -117,7 +117,7 @@ class LoopLane:
             self._jobs.clear()
 
     def _pump(self) -> None:
-        with _no_running_loop():
+        with no_running_loop():
             self._run_for_a_while()
         with self._lock:
             if not self._jobs:
@@ -140,7 +140,7 @@ class LoopLane:
 
 
 @contextlib.contextmanager
-def _no_running_loop() -> Iterator[None]:
+def no_running_loop() -> Iterator[None]:
     """Lets a task call asyncio.run although a loop of the engine runs below it."""
     import asyncio  # noqa: PLC0415  # slow to load, and there already where a loop runs
 

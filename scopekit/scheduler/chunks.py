@@ -87,6 +87,8 @@ class Chunks:
         self.forgotten: deque[int] = deque()
         # Workers that have to drop a chunk which tasks may need there.
         self.strays: list[tuple[WorkerId, int]] = []
+        # Chunks that only processes hold which may not have them any more.
+        self.outside: dict[int, None] = {}
 
     # -- from pending to held to gone ------------------------------------------------
 
@@ -125,7 +127,7 @@ class Chunks:
             chunk.scope = constrain(chunk.scope, stored.scope)
         if chunk.scope is not _UNSCOPED and (chunk.senders or chunk.holders):
             # A copy may have come of an earlier making, which was valid elsewhere.
-            self._keep_inside(chunk, topology)
+            self.keep_inside(chunk, topology)
         chunk.processor = stored.processor
         chunk.type = stored.type
         chunk.nbytes = stored.nbytes
@@ -135,11 +137,25 @@ class Chunks:
         _aim_no_more(chunk, worker)
         if worker not in chunk.holders:
             chunk.holders = (worker, *chunk.holders)
+        if chunk.scope is not _UNSCOPED:
+            self.keep_inside(chunk, topology)
         waiters = chunk.waiters
         chunk.waiters = None
         if not chunk.handles and not chunk.users:
             self.release_if_unwanted(chunk)
         return waiters or []
+
+    def lose(self, chunk: ChunkRecord) -> None:
+        """Drops a chunk wherever it is, although it is wanted."""
+        for worker in chunk.holders:
+            self._out.drop(worker, chunk.id)
+            self.strays.append((worker, chunk.id))
+        chunk.holders = ()
+        chunk.state = "lost"
+        chunk.cause = self._out.cause
+        chunk.senders = {}
+        chunk.waiters = None
+        self.outside.pop(chunk.id, None)
 
     def arrived(self, chunk_id: int, worker: WorkerId, topology: Topology) -> list[int]:
         """Takes note that a worker has a copy of a chunk.
@@ -156,7 +172,7 @@ class Chunks:
         if worker not in chunk.holders:
             chunk.holders = (*chunk.holders, worker)
             # The copy may be of an earlier making, which was valid elsewhere.
-            self._keep_inside(chunk, topology)
+            self.keep_inside(chunk, topology)
             if chunk.rescoped and worker in chunk.holders:
                 self._out.put(ev.RescopeChunk(chunk.id, worker, chunk.scope, self._out.cause))
         if chunk.state == "held" or chunk.maker is not None or chunk.processor is None:
@@ -166,6 +182,7 @@ class Chunks:
             chunk.holders = (chunk.processor.worker, *chunk.holders)
         chunk.state = "held"
         chunk.cause = self._out.cause
+        self.keep_inside(chunk, topology)
         waiters = chunk.waiters
         chunk.waiters = None
         self.release_if_unwanted(chunk)
@@ -189,7 +206,7 @@ class Chunks:
         if chunk is None:
             return
         chunk.scope = constrain(chunk.scope, scope)
-        self._keep_inside(chunk, topology)
+        self.keep_inside(chunk, topology)
 
     def rescope(
         self, chunk: ChunkRecord, scope: Scope, followed: WorkerId | None, topology: Topology
@@ -204,21 +221,30 @@ class Chunks:
         """
         chunk.scope = scope
         chunk.rescoped = True
-        self._keep_inside(chunk, topology)
+        self.keep_inside(chunk, topology)
         for worker in chunk.holders:
             if worker != followed:
                 self._out.put(ev.RescopeChunk(chunk.id, worker, scope, self._out.cause))
 
-    def _keep_inside(self, chunk: ChunkRecord, topology: Topology) -> None:
-        """Has a chunk dropped, and not sent, where it turned out not to be valid."""
+    def keep_inside(self, chunk: ChunkRecord, topology: Topology) -> None:
+        """Has a chunk dropped, and not sent, where it turned out not to be valid.
+
+        Labels change, and with them where a chunk is valid: where all that hold it may not
+        have it any more, they keep it until another one has it.
+        """
         for worker in [w for w in chunk.senders if not topology.admits(chunk.scope, w)]:
             _aim_no_more(chunk, worker)
             self.strays.append((worker, chunk.id))
-        for worker in [w for w in chunk.holders if not topology.admits(chunk.scope, w)]:
+        outside = [w for w in chunk.holders if not topology.admits(chunk.scope, w)]
+        if outside and chunk.state == "held" and len(outside) == len(chunk.holders):
+            self.outside[chunk.id] = None
+            return
+        self.outside.pop(chunk.id, None)
+        for worker in outside:
             chunk.holders = tuple(holder for holder in chunk.holders if holder != worker)
             self._out.drop(worker, chunk.id)
             self.strays.append((worker, chunk.id))
-            self._aim_anew(chunk, worker)
+            self._send_from_others(chunk, worker)
 
     def fail(self, chunk: ChunkRecord) -> list[int]:
         """Takes note that a chunk will never be made.
@@ -265,6 +291,9 @@ class Chunks:
     def _aim_anew(self, chunk: ChunkRecord, gone: WorkerId) -> None:
         """Has another holder send what was to come from a worker that is gone."""
         _aim_no_more(chunk, gone)
+        self._send_from_others(chunk, gone)
+
+    def _send_from_others(self, chunk: ChunkRecord, gone: WorkerId) -> None:
         left = [worker for worker in chunk.holders if worker != gone]
         for to in [to for to, source in chunk.senders.items() if source == gone]:
             _aim_no_more(chunk, to)
@@ -314,6 +343,7 @@ class Chunks:
 
     def _forget(self, chunk: ChunkRecord) -> None:
         self.records.pop(chunk.id, None)
+        self.outside.pop(chunk.id, None)
         if chunk.maker is not None:
             self.forgotten.append(chunk.maker)
 

@@ -37,6 +37,7 @@ __all__ = (
     "HandlesAdded",
     "HandlesDropped",
     "HandlesReturned",
+    "ProcessChanged",
     "Refuse",
     "RescopeChunk",
     "RetractRuns",
@@ -249,6 +250,13 @@ class WorkerJoined(NamedTuple):
     at: float
 
 
+class ProcessChanged(NamedTuple):
+    """A living process has other labels, or more processors."""
+
+    process: Process
+    at: float
+
+
 class WorkerLeft(NamedTuple):
     """A process is gone, with all that it held.
 
@@ -313,6 +321,7 @@ Event = (
     | CopyAsked
     | ChunkRescoped
     | WorkerJoined
+    | ProcessChanged
     | WorkerLeft
     | DrainAsked
     | DrainEnded

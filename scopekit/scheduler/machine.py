@@ -45,9 +45,9 @@ from scopekit.errors import (
 )
 from scopekit.graph import FINAL_STATES, ChunkRecord, TaskRecord
 from scopekit.scheduler import events as ev
+from scopekit.scheduler.changing import Changing
 from scopekit.scheduler.leaving import held_by_these_alone, where_it_can_go
 from scopekit.scheduler.placement import never_meet, refusal
-from scopekit.scheduler.recovering import Recovering
 from scopekit.scheduler.sending import may_come_back
 from scopekit.scopes import AnyScope
 
@@ -64,7 +64,7 @@ __all__ = ("Scheduler",)
 _UNSCOPED = AnyScope()
 
 
-class Scheduler(Recovering):
+class Scheduler(Changing):
     """Decides what runs where.
 
     Args:
@@ -96,6 +96,7 @@ class Scheduler(Recovering):
             ev.CopyAsked: self._on_copy_asked,
             ev.ChunkRescoped: self._on_rescoped,
             ev.WorkerJoined: self._on_joined,
+            ev.ProcessChanged: self._on_changed,
             ev.WorkerLeft: self._on_left,
             ev.DrainAsked: self._on_drain,
             ev.DrainEnded: self._on_drain_ended,
@@ -118,6 +119,10 @@ class Scheduler(Recovering):
             self._look_after_suspects()
         if self._unplanned:
             self._recall()
+        if self.table.outside:
+            self._move_inside()
+            while self._to_place or self._to_block or self._to_use:
+                self._follow_up()
         if self.table.strays:
             self._recall_strays()
         if self.table.forgotten:
@@ -170,7 +175,8 @@ class Scheduler(Recovering):
         record = self.tasks[spec.id] = TaskRecord(spec, at, self.out.cause)
         self.table.expect_outputs(record)
         self.table.lend(worker, spec.outputs)
-        error = self._refused_at_spawn(record)
+        # What was kept may have begun already.
+        error = self._refused_at_spawn(record) if processor is None else None
         if error is not None:
             record.topology = self.topology
             self._end(record, "failed", error, at=at)
@@ -190,13 +196,16 @@ class Scheduler(Recovering):
             operands = record.operands = self.operands(record)
             record.topology = self.topology
             record.allowed = self._mask(operands)
+            self._assign(record, load, "it was spawned there")
             if record.allowed & load.bit:
-                self._assign(record, load, "it was spawned there")
                 self._share(load)
-                return
+            else:
+                # It may have begun by what its engine knew: labels change.
+                record.asked_back = True
+                asked = ev.RunsAskedBack(processor.worker, (record.spec.id,), self.out.cause)
+                self.out.put(asked)
+            return
         self.out.put(ev.RetractRuns(processor.worker, (record.spec.id,), self.out.cause))
-        if record.state not in FINAL_STATES and not record.unplanned:
-            self._place(record, self._at)
 
     def _refused_at_spawn(self, record: TaskRecord) -> SchedulingError | None:
         """Judges what the program's text decides, and never what only a run can tell.
@@ -305,8 +314,8 @@ class Scheduler(Recovering):
         if record.failures < record.spec.retries:
             record.failures += 1
             self._unship(record)
-            self._turn(record, "waiting")
-            self._place(record, event.finished, forced=True)
+            # Labels changed perhaps, and what it was given is gone.
+            self._wait_again(record, event.finished)
             return
         self._to_place.extend(self.doubts.release(record.spec.function))
         self._end(record, "failed", event.failure, at=event.finished)
@@ -320,7 +329,8 @@ class Scheduler(Recovering):
             return
         if event.chunk is not None and event.scope is not None:
             assert record.processor is not None
-            if self.topology.contains(event.scope, record.processor):
+            unchanged = record.topology is self.topology
+            if unchanged and self.topology.contains(event.scope, record.processor):
                 # Both sides follow one rule, so this is an error of ours, and would go round.
                 error = ScopeViolationError(
                     f"worker {event.worker} may not have chunk {event.chunk} although it is valid"
@@ -342,7 +352,9 @@ class Scheduler(Recovering):
         if chunk is None:
             return
         homes = chunk.holders if chunk.state == "held" else (self._maker_worker(chunk),)
-        if any(home is not None and self.topology.admits(scope, home) for home in homes):
+        inside = any(home is not None and self.topology.admits(scope, home) for home in homes)
+        # Its home may have lost the label by which it was valid there.
+        if inside or chunk_id in self.table.outside:
             self.table.narrow(chunk_id, scope, self.topology)
 
     def _sent_to(self, task: int, worker: WorkerId) -> TaskRecord | None:
@@ -400,7 +412,11 @@ class Scheduler(Recovering):
         if chunk is None:
             return
         if chunk.state != "pending" or chunk.maker is not None:
-            self._fail_copy(chunk, event)
+            if self.topology.admits(chunk.scope, event.worker):
+                self._fail_copy(chunk, event)
+            else:
+                # On its way there it turned out not to be valid there.
+                self._hand_back_all(chunk, event)
             return
         chunk.failure = event.failure
         self._to_block.extend((task, chunk.id, event.at) for task in self.table.fail(chunk))
@@ -440,12 +456,14 @@ class Scheduler(Recovering):
             else:
                 self._hand_back_all(chunk, event)
 
-    def _hand_back_all(self, chunk: ChunkRecord, event: ev.ChunksMissed) -> None:
+    def _hand_back_all(self, chunk: ChunkRecord, event: ev.ChunksMissed | ev.ChunkFailed) -> None:
         """Places anew what waits on a worker for a chunk that may never come there."""
         for load in self.loads.of_worker.get(event.worker, ()):
             for task in list(load.tasks):
                 record = self.tasks[task]
-                if any(need.chunk == chunk.id for need in record.spec.inputs):
+                if record.state != "running" and any(
+                    need.chunk == chunk.id for need in record.spec.inputs
+                ):
                     self._retract(record)
                     self._place_anew(record, event.at, forced=True)
 
@@ -592,17 +610,20 @@ class Scheduler(Recovering):
                 operands = self.operands(record)
                 error = refusal(record.spec.name, operands, self.topology)
                 self._end(record, "failed", error, at=event.at)
+        if self.table.outside:
+            self._send_again(event.at)
         for load in self.loads.some_idle():
             self._ask_back_for(load)
 
     def next_deadline(self) -> float | None:
-        """Returns the time at which a wait for a processor ends, if there is one."""
+        """Returns the time at which a wait ends, or something is to be done again, if any is."""
         deadlines: Iterable[float] = (
             deadline
             for task in self._unmatched
             if (deadline := self.tasks[task].deadline) is not None
         )
-        return min(deadlines, default=None)
+        outside = self._send_again_at()
+        return min([*deadlines, *([] if outside is None else [outside])], default=None)
 
 
 def _is_to_be_placed(record: TaskRecord) -> bool:

@@ -170,8 +170,15 @@ class Recovering(Placing):
         self._wait_again(record, event.at)
 
     def _replace_all(self, at: float) -> None:
-        """Judges anew every task that has no processor yet: the bits of masks moved."""
+        """Judges anew every task that has not ended: the bits of masks moved.
+
+        Those that have no processor yet are placed; of all others it is known again where
+        else they may run.
+        """
         self._rebuild_loads()
+        for load in self.loads.all:
+            for task in load.tasks:
+                self.tasks[task].allowed = self._allowed_now(self.tasks[task])
         lined_up = {
             task: None
             for mask, line in self._lines.items()

@@ -23,6 +23,7 @@ __all__ = (
     "Look",
     "Plan",
     "Put",
+    "Relabel",
     "Rescope",
     "Reset",
     "Spawn",
@@ -170,6 +171,15 @@ class Leave:
 
 
 @dataclass(frozen=True, slots=True)
+class Relabel:
+    """The user gives an engine other labels."""
+
+    at: float
+    worker: int
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Crash:
     """An engine dies.
 
@@ -230,6 +240,7 @@ Act = (
     | JumpClock
     | Join
     | Leave
+    | Relabel
     | Crash
     | CutOff
     | Reset

@@ -6,6 +6,7 @@ from collections import deque
 from random import Random
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from scopekit.errors import ScopeViolationError
 from scopekit.graph import StoredChunk
 from scopekit.scheduler import events as ev
 from scopekit.scopes import CLIENT, AnyScope, ExactScope, NodeScope, ProcessScope, constrain
@@ -102,6 +103,7 @@ class Engine:
     Attributes:
         store: what it holds.
         alive: False once it is dead.
+        topology: the processes there are, as last told.
     """
 
     def __init__(self, process: Process, traits: Worker, world: Surroundings, seed: int) -> None:
@@ -114,7 +116,7 @@ class Engine:
         self._world = world
         self._timeline = world.timeline
         self._random = Random(seed)
-        self._topology: Topology | None = None
+        self.topology: Topology | None = None
         self._ordered: dict[int, _Pending] = {}
         self._waiting: dict[int, list[_Pending]] = {}
         self._wanted: dict[int, list[WorkerId]] = {}
@@ -136,7 +138,7 @@ class Engine:
     def learn(self, topology: Topology) -> None:
         """Takes in which processes there are."""
         if self.alive:
-            self._topology = topology
+            self.topology = topology
 
     def run(self, spawn: Spawn, processor: Processor) -> None:
         """Takes a task."""
@@ -156,6 +158,7 @@ class Engine:
         """Takes a value of the client's, for good or as the copy of an input."""
         if not self.alive:
             return
+        failure = failure or self._refusal(chunk, held)
         if failure is not None:
             self._tell(ev.ChunkFailed(chunk, self.worker, failure, self._now))
             return
@@ -229,6 +232,10 @@ class Engine:
             if held is None:
                 self._hand_back_waiting(chunk, scope)
                 continue
+            refusal = self._refusal(chunk, held)
+            if refusal is not None:
+                self._tell(ev.ChunkFailed(chunk, self.worker, refusal, self._now))
+                continue
             self._keep(chunk, held)
             arrived.append(chunk)
         if arrived:
@@ -237,6 +244,12 @@ class Engine:
         for chunk in arrived:
             self._is_here(chunk)
         self._flush_pushes()
+
+    def _refusal(self, chunk: int, held: Held) -> ScopeViolationError | None:
+        """Returns the error of a chunk that may not be here, as labels changed on its way."""
+        if self.topology is None or self.topology.admits(held.scope, self.worker):
+            return None
+        return ScopeViolationError(f"chunk {chunk} may not be on {self.worker}", chunk, held.scope)
 
     def _keep(self, chunk: int, held: Held) -> None:
         self.store[chunk] = held
@@ -251,7 +264,10 @@ class Engine:
             self._add_push(chunk, worker)
 
     def _hand_back_waiting(self, chunk: int, scope: Scope) -> None:
-        for pending in self._waiting.pop(chunk, []):
+        waiting = self._waiting.pop(chunk, [])
+        if not waiting:
+            self._tell(ev.ChunkPinned(chunk, scope))
+        for pending in waiting:
             if self._ordered.pop(pending.spawn.task, None) is not None:
                 self._stop_waiting(pending)
                 task = pending.spawn.task
@@ -259,13 +275,13 @@ class Engine:
 
     def _add_push(self, chunk: int, to: WorkerId) -> None:
         held = self.store.get(chunk)
-        if held is None or self._topology is None:
+        if held is None or self.topology is None:
             return
         if held.stuck:
             # That it does not pickle shows when it is to leave, and not before.
             scope = constrain(held.scope, ProcessScope(self.worker))
             held = self.store[chunk] = held._replace(scope=scope)
-        admitted = self._topology.admits(held.scope, to)
+        admitted = self.topology.admits(held.scope, to)
         parcel = Parcel(chunk, held if admitted else None, held.scope)
         self._pushes.setdefault(to, []).append(parcel)
 
@@ -303,7 +319,7 @@ class Engine:
     def _begin(self, pending: _Pending) -> bool:
         """Begins a task, unless an input turns out to be not valid here."""
         spawn, processor = pending.spawn, pending.processor
-        if self._topology is None:
+        if self.topology is None:
             return False  # it was cut off before it was told where it is
         values = []
         for chunk in spawn.inputs:
@@ -312,7 +328,7 @@ class Engine:
                 self._world.wrong("I5", f"chunk {chunk} was dropped under task {spawn.task}")
                 return False
             values.append(held.value)
-            if not self._topology.contains(held.scope, processor):
+            if not self.topology.contains(held.scope, processor):
                 back = ev.RunHandedBack(spawn.task, self.worker, chunk, held.scope, self._now)
                 self._tell(back)
                 return False
@@ -349,8 +365,21 @@ class Engine:
             error = TaskError(f"task {spawn.task} raised")
             self._end_run(ev.RunFailed(spawn.task, self.worker, error, started, self._now))
         else:
-            self._end_run(self._make(spawn, processor, values, started))
+            self._end_run(
+                self._refused_result(spawn, processor, started)
+                or self._make(spawn, processor, values, started)
+            )
         self._pump(processor)
+
+    def _refused_result(
+        self, spawn: Spawn, processor: Processor, started: float
+    ) -> ev.RunFailed | None:
+        """Returns the failure of a task whose results may not be here any more."""
+        scope = self._scope_of_results(spawn, processor)
+        refusal = self._refusal(spawn.task + 1, Held(0, scope, processor, stuck=False))
+        if refusal is None:
+            return None
+        return ev.RunFailed(spawn.task, self.worker, refusal, started, self._now)
 
     def _make(
         self, spawn: Spawn, processor: Processor, inputs: list[int], started: float

@@ -27,6 +27,8 @@ __all__ = ("Size", "draw_plan")
 
 _NODES = ("a", "b", "c")
 _FUNCTIONS = {"f": 0.002, "g": 0.02, "h": 0.2, "i": 1.0}
+_CAMERA = LabelScope("camera")
+_LABELLED = (_CAMERA, _CAMERA, ~_CAMERA, _CAMERA | NodeScope("a"), _CAMERA & NodeScope("b"))
 _TURNS: tuple[Turn, ...] = ("processor", "process", "node", "unpicklable", "unpicklable")
 
 
@@ -37,10 +39,12 @@ class Size:
     Attributes:
         tasks: the fewest and the most tasks.
         workers: the fewest and the most engines at the start.
+        labelled: True for worlds in which nearly all hangs on labels, which change.
     """
 
     tasks: tuple[int, int] = (5, 40)
     workers: tuple[int, int] = (1, 6)
+    labelled: bool = False
 
 
 class _Drawing:
@@ -56,6 +60,7 @@ class _Drawing:
         random = self.random
         self.count = random.randint(*size.tasks)
         self.span = random.choice((0.0, 0.1, 1.0, 3.0))
+        self.labelled = size.labelled
         self.workers = [self._worker() for _ in range(random.randint(*size.workers))]
         self.faulty = random.random() < 0.85
         self.chunks: list[int] = []
@@ -70,6 +75,9 @@ class _Drawing:
         self.dropping = self._armed(0.7) * random.random()
         self.waiting = self._armed(0.3) * 0.6
         self.cancelling = self._armed(0.3) * 0.3
+        if self.labelled:
+            self.scoped = self.waiting = 0.5
+            self.dropping *= 0.4
 
     def _armed(self, chance: float) -> float:
         return float(self.random.random() < chance)
@@ -82,7 +90,7 @@ class _Drawing:
         return acts.Worker(
             node=random.choice(_NODES),
             threads=random.choice((1, 1, 1, 2, 3)),
-            labels=("camera",) if random.random() < 0.2 else (),
+            labels=("camera",) if random.random() < (0.5 if self.labelled else 0.2) else (),
             speed=random.choice((1.0, 1.0, 1.0, 3.0, 20.0)),
             skew=random.choice((0.0, 0.0, 0.0, -5.0, 3600.0)),
         )
@@ -95,6 +103,8 @@ class _Drawing:
 
     def _scope(self, depth: int = 2) -> Scope:
         random = self.random
+        if self.labelled and random.random() < 0.6:
+            return random.choice(_LABELLED)
         if depth and random.random() < 0.25:
             one, other = self._scope(depth - 1), self._scope(depth - 1)
             return one & other if random.random() < 0.33 else one | other
@@ -103,8 +113,7 @@ class _Drawing:
         node = NodeScope(random.choice(_NODES))
         rare = random.choice((~NodeScope("a"), ProcessScope(CLIENT), ~ProcessScope(0)))
         wide = random.choice((DefaultScope(), ProcessorTypeScope(ThreadProc), AnyScope()))
-        camera = LabelScope("camera")
-        return random.choice((worker, worker, worker, node, node, exact, camera, wide, rare))
+        return random.choice((worker, worker, worker, node, node, exact, _CAMERA, wide, rare))
 
     # -- what users do --------------------------------------------------------------------
 
@@ -203,6 +212,22 @@ class _Drawing:
             self.acts.append(acts.Rescope(self._time(), chunk, self._scope()))
 
 
+def _relabelled(seed: int, drawing: _Drawing) -> list[Act]:
+    """Draws what labels change; apart, so that all else stays as it was."""
+    random = Random(f"labels {seed}")
+    if not drawing.labelled and random.random() > 0.3:
+        return []
+    span = drawing.span + 0.5
+    return [
+        acts.Relabel(
+            round(random.random() * span, 4),
+            random.randrange(len(drawing.workers) + 1),
+            random.choice(((), ("camera",))),
+        )
+        for _ in range(random.randint(1, 12 if drawing.labelled else 6))
+    ]
+
+
 def draw_plan(seed: int, size: Size | None = None) -> Plan:
     """Draws the plan of a world.
 
@@ -218,6 +243,7 @@ def draw_plan(seed: int, size: Size | None = None) -> Plan:
     for number in range(drawing.count):
         drawing.spawn(number)
     drawing.faults()
+    drawing.acts += _relabelled(seed, drawing)
     latency = drawing.random.choice((0.0002, 0.001, 0.001, 0.02))
     drawing.changes()
     in_time = sorted(drawing.acts, key=lambda act: act.at)

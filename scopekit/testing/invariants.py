@@ -224,7 +224,9 @@ class Invariants:
             if chunk is None or (chunk.state in _UNHAD and record.state != "running"):
                 state = "forgotten" if chunk is None else chunk.state
                 raise Violation("I5", f"task {number} needs chunk {need.chunk}, which is {state}")
-            if chunk.state == "pending":
+            # What runs had its inputs, also those that were dropped meanwhile.
+            had = record.state == "running" and number not in (chunk.waiters or ())
+            if chunk.state == "pending" and not had:
                 missing += 1
                 unplanned += not chunk.planned
                 if number not in (chunk.waiters or ()):
@@ -294,7 +296,8 @@ class Invariants:
         for worker in chunk.holders:
             if topology.process(worker) is None:
                 raise Violation("I7", f"chunk {chunk.id} is said to be held by {worker}")
-            if chunk.state == "held" and not topology.admits(chunk.scope, worker):
+            leaves = chunk.id in self._scheduler.table.outside
+            if chunk.state == "held" and not (topology.admits(chunk.scope, worker) or leaves):
                 raise Violation("I1", f"chunk {chunk.id} is held by {worker}, outside of its scope")
         for worker in chunk.targets:
             if topology.process(worker) is None:

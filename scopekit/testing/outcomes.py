@@ -10,6 +10,7 @@ from scopekit.errors import (
     NoProcessorError,
     SchedulingError,
     ScopeConflictError,
+    ScopeViolationError,
     TaskCancelledError,
     WorkerLostError,
 )
@@ -123,6 +124,9 @@ class Truth:
             right = settle.origin is not None and self._needs(task, settle.origin)
         elif isinstance(failure, TaskError):
             right = self.failed.get(task, 0) > spawn.retries or self._needs_unreadable(spawn)
+        elif isinstance(failure, ScopeViolationError):
+            # Of a value that could not be kept where it came, or was made, by new labels.
+            right = self.faults > 0
         elif isinstance(failure, SchedulingError):
             right = self._is_nowhere(task, failure, scheduler, now)
         elif isinstance(failure, WorkerLostError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -89,6 +89,7 @@ class World:
         self._deadline: float | None = None
         self._latest = 0.0
         self._ended_acts = False
+        self._judged: dict[tuple[int, WorkerId], Topology] = {}
         client = Process.with_threads(CLIENT, "home")
         topology = Topology([client, *self._first_engines()])
         self._add_engine(client, acts.Worker())
@@ -107,6 +108,7 @@ class World:
             acts.JumpClock: self._jump,
             acts.Join: self._join,
             acts.Leave: self._leave,
+            acts.Relabel: self._relabel,
             acts.Crash: self._crash,
             acts.CutOff: self._cut_off,
             acts.Reset: self._reset,
@@ -252,6 +254,7 @@ class World:
             self._watch_deadline()
 
     def _start_run(self, command: ev.StartRun) -> None:
+        self._judged[command.task, command.processor.worker] = self.scheduler.topology
         spawn = self.truth.spawned[command.task]
         self._order(command.processor.worker, "run", spawn, command.processor)
 
@@ -316,8 +319,10 @@ class World:
         spawn = self.truth.spawned[task]
         topology = self.scheduler.topology
         if topology.process(engine.worker) is not None:
+            # What is asked back since labels changed may begin before the word comes.
+            known = (topology, self._judged[task, engine.worker])
             for _, scope in _operands(spawn):
-                if not topology.contains(scope, processor):
+                if not any(each.contains(scope, processor) for each in known):
                     raise Violation("I1", f"task {task} began on {processor}, outside of {scope}")
         return self.truth.begin(task)
 
@@ -329,9 +334,9 @@ class World:
 
     def came_in(self, engine: Engine, chunk: int, held: Held) -> None:
         """Takes note of each value that a process comes to hold."""
-        topology = self.scheduler.topology
-        if topology.process(engine.worker) is not None and not topology.admits(
-            held.scope, engine.worker
+        known = [self.scheduler.topology, *([engine.topology] if engine.topology else [])]
+        if known[0].process(engine.worker) is not None and not any(
+            topology.admits(held.scope, engine.worker) for topology in known
         ):
             raise Violation("I1", f"worker {engine.worker} was given chunk {chunk}")
         self.truth.holds(engine.worker, chunk, held)
@@ -474,6 +479,17 @@ class World:
             self._end_engine(engine)
             self._notice(act.worker, planned=True)
 
+    def _relabel(self, act: acts.Relabel) -> None:
+        process = self.scheduler.topology.process(act.worker)
+        if process is None or process.labels == act.labels:
+            return
+        self._count("relabelled")
+        self.truth.faults += 1
+        process = replace(process, labels=act.labels)
+        # Before what follows from it: whoever holds something judges by the same labels.
+        self._tell_topology(self.scheduler.topology.with_process(process))
+        self._take_in(ev.ProcessChanged(process, self.clock))
+
     def _crash(self, act: acts.Crash) -> None:
         engine = self._living(act.worker)
         if engine is not None:
@@ -581,8 +597,6 @@ def _operands(spawn: acts.Spawn) -> tuple[tuple[str, Any], ...]:
 def _with_inputs(spawn: acts.Spawn, inputs: tuple[int, ...]) -> acts.Spawn:
     if inputs == spawn.inputs:
         return spawn
-    from dataclasses import replace  # noqa: PLC0415  # seldom needed
-
     return replace(spawn, inputs=inputs)
 
 

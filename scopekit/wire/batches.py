@@ -49,6 +49,7 @@ _PROTOCOL = 5
 _FEW = 8
 _LARGE = 1 << 12
 _NAMES_END = "\0"
+_NO_PLACES = [array("I", [0]), array("I")]
 
 
 def encode_orders(orders: Sequence[msg.Order]) -> list[Buffer]:
@@ -164,7 +165,8 @@ def _slim(item: Any) -> Any:
     """Leaves out what nearly every item has alike: for one alone, that is most of the cost."""
     if type(item) is msg.Run:
         place = item.processor
-        if type(place) is ThreadProc and item.result_scope is None:
+        plain = item.result_scope is None and item.around is None
+        if type(place) is ThreadProc and plain:
             return (*item[:6], (place.worker, place.index), item.inputs, item.outputs)
     elif type(item) is msg.Finished and len(item.results) == 1:
         chunk, scope, place, *rest = item.results[0]
@@ -263,6 +265,14 @@ class _Parts:
         size = self.column("I", 1)[0]
         places = self.column("I", count)
         if count and max(places) >= size:
+            raise ProtocolError("a batch refers to something that is not in it")
+        return size, places
+
+    def optional_places(self, count: int) -> tuple[int, Column | None]:
+        """Takes a column of places that is left out where it would say nothing."""
+        size = self.column("I", 1)[0]
+        places = self.optional("I", count)
+        if places is not None and max(places) >= size:
             raise ProtocolError("a batch refers to something that is not in it")
         return size, places
 
@@ -417,19 +427,21 @@ def _unpack_puts(parts: _Parts, count: int) -> Iterable[Any]:
 
 
 def _pack_runs(runs: Sequence[msg.Run]) -> tuple[list[Column], list[Buffer]]:
-    tasks, names, digests, functions, forgets, arguments, processors, inputs, outputs, scopes = zip(
-        *runs, strict=True
-    )
+    columns_of_runs = zip(*runs, strict=True)
+    tasks, names, digests, functions, forgets, arguments, *placed = columns_of_runs
+    processors, inputs, outputs, scopes, arounds = placed
     digest_list, digest_places = _by_value(digests)
     processor_list, processor_places = _by_identity(processors)
     scope_list, scope_places = _by_identity(scopes)
     forget_list, forget_places = _by_value(forgets)
+    around_list, around_places = _by_identity(arounds) if any(arounds) else ([], _NO_PLACES)
     function_places, function_blobs = _sparse(functions)
     pickle_places, pickles = _sparse(arguments)
     plain = [each for each in arguments if not isinstance(each, bytes)]
-    lists = [digest_list, processor_list, scope_list, forget_list]
+    lists = [digest_list, processor_list, scope_list, forget_list, around_list]
     columns = [
         *(array("Q", tasks), *digest_places, *processor_places, *scope_places, *forget_places),
+        *around_places,
         *(function_places, pickle_places, *_lengths_and_ids(inputs), *_lengths_and_ids(outputs)),
     ]
     blobs = [_dump_names(names), *function_blobs, *pickles, dump_own(lists), _dump_plain([plain])]
@@ -439,6 +451,7 @@ def _pack_runs(runs: Sequence[msg.Run]) -> tuple[list[Column], list[Buffer]]:
 def _unpack_runs(parts: _Parts, count: int) -> Iterable[Any]:
     tasks = parts.column("Q", count)
     sizes, places = zip(*(parts.places(count) for _ in range(4)), strict=True)
+    size_of_arounds, places_of_arounds = parts.optional_places(count)
     # Columns and blobs are two sequences: in each, things come as they were packed.
     names = parts.blob()
     functions, pickled = _dense(parts, count), _dense(parts, count)
@@ -446,15 +459,18 @@ def _unpack_runs(parts: _Parts, count: int) -> Iterable[Any]:
     lists, plain = parts.blob(), parts.blob()
 
     def runs() -> Iterable[msg.Run]:
-        palettes = _load(lists, *sizes)
+        *palettes, around = _load(lists, *sizes, size_of_arounds)
         palettes[2] = _with_one_any(palettes[2])
         digests, processors, scopes, forgets = (
             map(palette.__getitem__, where) for palette, where in zip(palettes, places, strict=True)
         )
+        arounds: Iterable[Any] = repeat(None, count)
+        if places_of_arounds is not None:
+            arounds = map(around.__getitem__, places_of_arounds)
         arguments = _join_arguments(pickled, plain)
         columns = zip(
             *(tasks, _load_names(names, count), digests, functions, forgets, arguments),
-            *(processors, inputs, outputs, scopes),
+            *(processors, inputs, outputs, scopes, arounds),
             strict=True,
         )
         return map(msg.Run._make, columns)

@@ -147,6 +147,7 @@ class Run(NamedTuple):
             run, or is sent here by whoever holds it.
         outputs: the ids under which to keep the results.
         result_scope: the scope of results that bring none of their own, or None.
+        around: what blocks around its spawn say of the tasks that it spawns, or None.
     """
 
     task: int
@@ -159,6 +160,7 @@ class Run(NamedTuple):
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     result_scope: Scope | None
+    around: Any = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,6 +108,33 @@ def test_options_reach_what_a_task_spawns(session, anywhere):
     assert session.options(single=0).spawn(outer).result(20) == [1, 2]
 
 
+def test_a_coroutine_awaits_what_it_spawned_on_the_one_processor_there_is(session):
+    here = sk.ExactScope(sk.ThreadProc(0, 0))
+
+    async def twice(n):
+        return [await sk.spawn(list, range(n)), n]
+
+    def raises():
+        raise ZeroDivisionError("on purpose")
+
+    async def outer():
+        import asyncio
+
+        both = await asyncio.gather(sk.spawn(twice, 2), awaited(sk.spawn(len, "abc")))
+        try:
+            await sk.spawn(raises)
+        except ZeroDivisionError as error:
+            return [*both, str(error)]
+
+    async def awaited(task):
+        return await task
+
+    with sk.with_options(scope=here):
+        task = session.spawn(outer)
+
+    assert task.result(20) == [[[0, 1], 2], 3, "on purpose"]
+
+
 def test_a_limit_on_a_wait_ends_it(session):
     def slow():
         time.sleep(0.5)

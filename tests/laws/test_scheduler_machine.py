@@ -1,10 +1,13 @@
 """The scheduler against any sequence of events that engines and users can make."""
 
+from dataclasses import replace
+
 import figures
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
+from scopekit.errors import ScopeViolationError
 from scopekit.graph import FINAL_STATES, ChunkRecord, Input, StoredChunk, TaskSpec
 from scopekit.places import Process, Topology
 from scopekit.scheduler import Scheduler
@@ -75,6 +78,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.starts = {}
         self.failures = {}
         self.past = []
+        self.judged = {}
         self.asked = ()
         self.now = 0.0
         self.next_worker = len(NODES)
@@ -100,6 +104,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         match command:
             case ev.StartRun(task, processor):
                 self.engines[processor.worker].sent[task] = processor
+                self.judged[task, processor.worker] = self.scheduler.topology
             case ev.SendChunk(chunk, holder, to):
                 self.engines[holder].wanted.setdefault(chunk, set()).add(to)
             case ev.DropChunks(worker, chunks):
@@ -129,8 +134,10 @@ class SchedulerMachine(RuleBasedStateMachine):
         spec = self.specs[task]
         processor = engine.sent[task]
         topology = self.scheduler.topology
+        # What is asked back since labels changed may begin before the word comes.
+        known = (topology, self.judged[task, worker])
         for _, scope in spec.operands:
-            assert topology.contains(scope, processor), (task, scope)
+            assert any(each.contains(scope, processor) for each in known), (task, scope)
         for chunk in self.needs(task):
             assert topology.contains(engine.store[chunk], processor), (task, chunk)
         if not spec.idempotent:
@@ -272,6 +279,12 @@ class SchedulerMachine(RuleBasedStateMachine):
             "process": ProcessScope(worker),
             "node": NodeScope(self.scheduler.topology.node_of(worker)),
         }.get(turns, self.specs[task].result_scope or AnyScope())
+        if not self.scheduler.topology.admits(scope, worker):
+            if self.watched.live.get(task) == worker:
+                self.failures[task] = self.failures.get(task, 0) + 1
+            refusal = ScopeViolationError("not here any more")
+            self.say(ev.RunFailed(task, worker, refusal, finished - took, finished))
+            return
         outputs = self.specs[task].outputs
         engine.store.update(dict.fromkeys(outputs, scope))
         results = tuple(StoredChunk(chunk, scope, processor, "int", 8) for chunk in outputs)
@@ -302,6 +315,8 @@ class SchedulerMachine(RuleBasedStateMachine):
             target.store[chunk] = scope
             self.say(ev.ChunksArrived(to, (chunk,), self.now))
             return
+        if not target.waiting(self.needs):
+            self.say(ev.ChunkPinned(chunk, scope))
         for task in target.waiting(self.needs):
             if chunk in self.needs(task) and task in target.sent:
                 del target.sent[task]
@@ -348,6 +363,13 @@ class SchedulerMachine(RuleBasedStateMachine):
         worker, self.next_worker = self.next_worker, self.next_worker + 1
         self.engines[worker] = Engine()
         self.handle(ev.WorkerJoined(process(worker, node), self.tick()))
+
+    @precondition(lambda self: self.engines)
+    @rule(data=st.data(), labels=st.sampled_from([(), ("camera",)]))
+    def relabel(self, data, labels):
+        worker = self.pick(data, self.engines)
+        changed = replace(self.scheduler.topology.process(worker), labels=labels)
+        self.handle(ev.ProcessChanged(changed, self.tick()))
 
     @precondition(lambda self: self.engines)
     @rule(data=st.data(), planned=st.booleans())

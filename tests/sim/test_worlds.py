@@ -57,6 +57,15 @@ def test_every_fault_happens_many_times():
         assert happened.get(event, 0) > 4, event
 
 
+def test_nothing_goes_wrong_where_labels_change():
+    tally = run_seeds(range(BASE, BASE + 800), size=Size(labelled=True))
+    figures.tell("simulated, with labels that change", f"seeds from {BASE}, {tally.text()}")
+
+    assert not tally.failures, told(tally)
+    assert tally.happened["relabelled"] > 1000
+    assert tally.happened["ChunkFailed"] > 20
+
+
 LARGE = Size((50, 200), (3, 12))
 
 
@@ -66,6 +75,16 @@ def test_nothing_goes_wrong_in_larger_worlds(part):
     first = BASE + 200 * part
     tally = run_seeds(range(first, first + 200), size=LARGE)
     figures.tell(f"simulated, larger, part {part}", f"seeds from {first}, {tally.text()}")
+
+    assert not tally.failures, told(tally)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(4))
+def test_nothing_goes_wrong_where_labels_change_in_many_worlds(part):
+    first = 2 * BASE + 2000 * part
+    tally = run_seeds(range(first, first + 2000), size=Size(labelled=True))
+    figures.tell(f"simulated, with labels, part {part}", f"seeds from {first}, {tally.text()}")
 
     assert not tally.failures, told(tally)
 

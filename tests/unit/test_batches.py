@@ -45,6 +45,7 @@ runs = st.builds(
     inputs=tuples,
     outputs=st.just((1,)) | tuples,
     result_scope=st.none() | scopes,
+    around=st.none() | st.none() | st.sampled_from([("one",), ("another", 2)]),
 )
 parcels = st.builds(
     Parcel,

@@ -1203,12 +1203,19 @@ def test_a_task_that_was_not_kept_is_placed_as_any_other(watched):
     assert sent(spawn_child(watched, 11, 1, scope=ProcessScope(0), kept=False)) == {11: 0}
 
 
-def test_what_was_kept_and_may_not_stay_is_taken_back_and_placed(watched):
+def test_what_was_kept_and_may_not_stay_is_asked_back_and_placed(watched):
     watched.spawn(1, scope=ProcessScope(2))
     commands = spawn_child(watched, 11, 1, scope=ProcessScope(0))
 
-    assert told(commands) == [(2, 11)]
-    assert sent(commands) == {11: 0}
+    assert asked_back(commands) == [(2, 11)]
+    assert sent(watched.hand_back(11)) == {11: 0}
+
+
+def test_what_was_kept_and_has_begun_goes_on_although_it_may_not_stay(watched):
+    watched.spawn(1, scope=ProcessScope(2))
+    spawn_child(watched, 11, 1, scope=ProcessScope(0))
+
+    assert settled(watched.finish(11)) == {11: "done"}
 
 
 def test_a_task_of_a_task_that_can_be_placed_nowhere_fails(watched):
