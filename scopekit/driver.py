@@ -399,6 +399,7 @@ class Driver:
             tuple([need.chunk for need in spec.inputs]) if spec.inputs else (),
             spec.outputs,
             spec.result_scope,
+            spec.how,
         )
         self._order(processor.worker, order)
         if len(self.scheduler.loads.by_processor[processor].tasks) == 1:

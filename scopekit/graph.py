@@ -21,6 +21,7 @@ __all__ = (
     "TASK_STATES",
     "ChunkRecord",
     "ChunkState",
+    "How",
     "Input",
     "StoredChunk",
     "TaskRecord",
@@ -66,6 +67,18 @@ class Input(NamedTuple):
     handle: bool
 
 
+class How(NamedTuple):
+    """What few tasks ask of their run.
+
+    Attributes:
+        split: True if the function returns a tuple, which has a value for each output.
+        result_scopes: the scope declared for each output or None, where they differ.
+    """
+
+    split: bool = False
+    result_scopes: tuple[Scope | None, ...] = ()
+
+
 class TaskSpec(NamedTuple):
     """What a spawn asks for.
 
@@ -82,6 +95,7 @@ class TaskSpec(NamedTuple):
         retries: how often it is tried again after an error of its own.
         cell: the number of the notebook cell that spawned it, or None.
         parent: the task that spawned it, or None.
+        how: what it asks of its run besides, or None.
     """
 
     id: int
@@ -96,6 +110,7 @@ class TaskSpec(NamedTuple):
     retries: int = 0
     cell: int | None = None
     parent: int | None = None
+    how: How | None = None
 
 
 class StoredChunk(NamedTuple):

@@ -198,6 +198,8 @@ class Task(Future[Any]):
         plain_value: the result in a tuple of one, where it came with the word that the
             task is done; else None.
         stored: where the result is, as far as an engine was told; else None.
+        parts: the tasks of its results, where it stands for several; else none.
+        label: what messages call it where it is one of several.
     """
 
     stdout = ""
@@ -205,6 +207,8 @@ class Task(Future[Any]):
     outputs: Mapping[str, Task] = MappingProxyType({})
     plain_value: tuple[Any] | None = None
     stored: StoredChunk | None = None
+    parts: tuple[Task, ...] = ()
+    label = ""
     # What a future begins with, of which most tasks never change but the state.
     _state = PENDING
     _result = None

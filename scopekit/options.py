@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,7 @@ __all__ = (
     "with_options",
 )
 
+_RESULTS = "result_scope"
 NOT_GIVEN: Any = type("NotGiven", (), {"__repr__": lambda _: "NOT_GIVEN"})()
 
 
@@ -52,6 +54,8 @@ class Options:
         wait_for: seconds to wait for a processor that does not exist yet.
         idempotent: False if it may not be started again after its worker died.
         retries: how often to try again after an error that the function raised.
+        outputs: names of several results, of which the function returns a tuple; then
+            ``result_scope`` may be a tuple, too, with a scope or None for each of them.
     """
 
     scope: Any = None
@@ -62,6 +66,7 @@ class Options:
     wait_for: float = 0.0
     idempotent: bool = True
     retries: int = 0
+    outputs: tuple[str, ...] = ()
 
     @classmethod
     def checked(cls, given: dict[str, Any], where: str) -> Options:
@@ -80,7 +85,30 @@ class Options:
                 raise ScopeError(
                     f"{where} has no option {name!r}.{hint} The options are {', '.join(known)}."
                 )
-        return cls(**{name: _checked(name, value) for name, value in given.items()})
+        read = {name: _checked(name, value) for name, value in given.items() if name != _RESULTS}
+        if _RESULTS in given:
+            outputs = read.get("outputs") or block_options().outputs
+            read[_RESULTS] = _result_scope(given[_RESULTS], outputs)
+        return cls(**read)
+
+    def declared(self, name: str, outputs: int) -> tuple[Scope | None, tuple[Scope | None, ...]]:
+        """Returns the scope declared for all results of a task, with those for each of them.
+
+        Args:
+            name: the name of the task.
+            outputs: how many results it has by name.
+
+        Raises:
+            ScopeError: there are more scopes than results, or fewer.
+        """
+        if not isinstance(self.result_scope, tuple):
+            return self.result_scope, ()
+        if len(self.result_scope) != outputs:
+            raise ScopeError(
+                f"{name}: result_scope= has {len(self.result_scope)} scopes, one for each output,"
+                f" and the task has {outputs or 'no'} outputs of its own"
+            )
+        return None, self.result_scope
 
     def merged_over(self, outer: Options) -> Options:
         """Returns these options with the outer ones where these say nothing.
@@ -108,14 +136,22 @@ def operands(given: Options) -> tuple[tuple[str, Scope], ...]:
     if given is NO_OPTIONS and block is NO_OPTIONS and _perimeter.get() is None:
         return DEFAULT_OPERANDS
     found = _compute_operands(given, "") or _compute_operands(block, "with_options ")
-    result = [
-        (f"{where}result_scope=", options.result_scope)
-        for where, options in (("", given), ("with_options ", block))
-        if options.result_scope is not None
-    ]
+    result = _result_operands(given, block, "") or _result_operands(block, block, "with_options ")
     fence = _perimeter.get()
     fences = [("perimeter", fence)] if fence is not None else []
-    return tuple((found or [(DEFAULT, DefaultScope())]) + result[:1] + fences)
+    return tuple((found or [(DEFAULT, DefaultScope())]) + result + fences)
+
+
+def _result_operands(options: Options, block: Options, where: str) -> list[tuple[str, Scope]]:
+    if options.result_scope is None:
+        return []
+    if not isinstance(options.result_scope, tuple):
+        return [(f"{where}result_scope=", options.result_scope)]
+    # More scopes than names are refused by whoever makes the task.
+    named = zip(options.outputs or block.outputs, options.result_scope, strict=False)
+    return [
+        (f"{where}result_scope= of {key!r}", scope) for key, scope in named if scope is not None
+    ]
 
 
 def _compute_operands(options: Options, where: str) -> list[tuple[str, Scope]]:
@@ -133,9 +169,48 @@ def _single_scope(worker: Any) -> Scope:
     return ProcessorTypeScope(ThreadProc, ProcessScope(worker))
 
 
+def _result_scope(value: Any, outputs: tuple[str, ...]) -> Any:
+    """Reads the scope of the results: one for all, or one for each of several outputs."""
+    if outputs and isinstance(value, (list, tuple)):
+        if len(value) != len(outputs):
+            raise ScopeError(
+                f"result_scope= has {len(value)} scopes for the {len(outputs)} outputs"
+                f" {', '.join(outputs)}; give one for each (None: anywhere), or one scope for all"
+            )
+        return tuple(map(_scope_or_none, value))
+    if outputs and isinstance(value, Mapping) and any(key in outputs for key in value):
+        for key in value:
+            if key not in outputs:
+                raise ScopeError(
+                    f"result_scope= names the output {key!r}; the outputs are {', '.join(outputs)}"
+                )
+        return tuple(_scope_or_none(value.get(key)) for key in outputs)
+    return _scope_or_none(value)
+
+
+def _scope_or_none(value: Any) -> Scope | None:
+    return None if value is None else as_scope(value)
+
+
+def _output_names(value: Any) -> tuple[str, ...]:
+    """Reads how many results there are, or what they are called."""
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return tuple(map(str, range(value)))
+    if isinstance(value, (list, tuple)) and value:
+        known = all(isinstance(name, str) and name for name in value)
+        if known and len(set(value)) == len(value):
+            return tuple(value)
+    raise ScopeError(
+        f"outputs={value!r}: give a number of results, 1 or more, or a list of their names, none"
+        " of them twice"
+    )
+
+
 def _checked(name: str, value: Any) -> Any:
-    if name in ("scope", "compute_scope", "result_scope"):
-        return None if value is None else as_scope(value)
+    if name in ("scope", "compute_scope"):
+        return _scope_or_none(value)
+    if name == "outputs":
+        return () if value is None else _output_names(value)
     if name == "single" and value is not None:
         return _known_worker(value)
     if name == "wait_for" and not _is_seconds(value):

@@ -19,7 +19,13 @@ from scopekit.engine.agent import Agent
 from scopekit.engine.lanes import InlineLane, ThreadLane
 from scopekit.engine.output import route_output
 from scopekit.engine.surroundings import Here, task_surroundings
-from scopekit.errors import NoProcessorError, ScopeError, ScopekitError, TaskCancelledError
+from scopekit.errors import (
+    NoProcessorError,
+    ScopeError,
+    ScopekitError,
+    ScopeViolationError,
+    TaskCancelledError,
+)
 from scopekit.fetching import Fetcher
 from scopekit.gather import gather, gather_chunks, wait_for
 from scopekit.graph import ChunkRecord, StoredChunk, TaskSpec
@@ -37,6 +43,7 @@ from scopekit.scheduler import events as ev
 from scopekit.scheduler.placement import allowed_mask, refusal
 from scopekit.scopes import CLIENT, AnyScope, OSProc, ThreadProc, ambient, as_scope
 from scopekit.scopes.located import relocated
+from scopekit.several import labelled
 from scopekit.spawning import SCOPE_OPTIONS, Spawner, chunk_id_of, function_name
 from scopekit.wire import messages as msg
 from scopekit.wire.codec import pack_call, type_name
@@ -247,6 +254,7 @@ class Session(Spawner):
         merged = given.merged_over(block_options())
         name = merged.name or function
         call = pack_call(f, args, kwargs, name=name)
+        result_scope, _ = merged.declared(name, len(merged.outputs))
         spec = TaskSpec(
             id=0,
             name=name,
@@ -254,7 +262,7 @@ class Session(Spawner):
             operands=operands(given),
             inputs=self._inputs(call.handles, name),
             outputs=(),
-            result_scope=merged.result_scope,
+            result_scope=result_scope,
         )
         with self._driver.lock:
             return self._driver.scheduler.plan(spec)
@@ -420,7 +428,11 @@ class Session(Spawner):
                 continue
             sessions.setdefault(_home_of(handle), []).append(chunk_id_of(handle))
         for session, chunks in sessions.items():
-            for chunk, value in zip(chunks, session._fetcher.values(chunks, timeout), strict=True):
+            try:
+                fetched = session._fetcher.values(chunks, timeout)
+            except ScopeViolationError as error:
+                raise labelled(error, found) from None
+            for chunk, value in zip(chunks, fetched, strict=True):
                 values[session, chunk] = value
         return [values[_home_of(handle), chunk_id_of(handle)] for handle in found]
 
@@ -454,6 +466,10 @@ class Session(Spawner):
 
     def fetch_result(self, task: Task, timeout: float | None) -> Any:
         """Brings the result of a task that is done."""
+        if task.parts:
+            return tuple(self._values_of(task.parts, timeout))
+        if task.label:
+            return self._values_of((task,), timeout)[0]
         return self._fetcher.values([task.chunk_id], timeout)[0]
 
     def fetch_chunk(self, chunk: Chunk, timeout: float | None) -> Any:
@@ -470,7 +486,13 @@ class Session(Spawner):
 
     def fetch_refusal(self, task: Task) -> ScopekitError | None:
         """Returns why a result may not come here, None if it may."""
-        return self._fetcher.refusal(task.chunk_id)
+        for handle in task.parts or (task,):
+            refusal = self._fetcher.refusal(handle.chunk_id)
+            if isinstance(refusal, ScopeViolationError):
+                return labelled(refusal, (handle,))
+            if refusal is not None:
+                return refusal
+        return None
 
     def release_chunk(self, chunk_id: int) -> None:
         """Takes note that a handle is gone."""

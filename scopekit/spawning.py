@@ -8,9 +8,10 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from scopekit.errors import ScopeError, ScopekitError
-from scopekit.graph import Input, TaskSpec
+from scopekit.graph import How, Input, TaskSpec
 from scopekit.handles import Chunk, Task
 from scopekit.options import DEFAULT_OPERANDS, NO_OPTIONS, Options, block_options, operands
+from scopekit.several import SeveralTask
 from scopekit.wire.codec import pack_call, type_name
 
 if TYPE_CHECKING:
@@ -168,13 +169,17 @@ class Spawner:
         name = merged.name or self._number(function)
         call = pack_call(f, args, kwargs, name=name, keep=self._keep_buffer)
         result_scope = merged.result_scope
+        split = () if outputs else merged.outputs
+        how: How | None = None
         scopes = operands(given)
         if scopes is not DEFAULT_OPERANDS:
             scopes = tuple((origin, self._meant(s)) for origin, s in scopes)
-            result_scope = None if result_scope is None else self._meant(result_scope)
+        if result_scope is not None or split:
+            result_scope, how = self._declared(merged, name, split)
         ids = self._ids
         task_id = next(ids)
-        chunks = (next(ids),) if not outputs else tuple(next(ids) for _ in range(1 + len(outputs)))
+        count = len(split) or 1 + len(outputs)
+        chunks = (next(ids),) if count == 1 else tuple([next(ids) for _ in range(count)])
         spec = TaskSpec(
             task_id,
             name,
@@ -188,8 +193,12 @@ class Spawner:
             merged.retries,
             cell,
             self._parent(),
+            how,
         )
-        task = Task(self, task_id, name, chunks[0])
+        if split:
+            task: Task = SeveralTask(self, task_id, name, zip(split, chunks, strict=True))
+        else:
+            task = Task(self, task_id, name, chunks[0])
         if outputs:
             task.outputs = {
                 key: Task(self, task_id, key, chunk)
@@ -197,6 +206,17 @@ class Spawner:
             }
         self._take(spec, call, task, sink)
         return task
+
+    def _declared(
+        self, merged: Options, name: str, split: Sequence[str]
+    ) -> tuple[Scope | None, How | None]:
+        """Reads where a task's results are said to be valid, all of them or each."""
+        for_all, each = merged.declared(name, len(split))
+        if for_all is not None:
+            for_all = self._meant(for_all)
+        if not split:
+            return for_all, None
+        return for_all, How(True, tuple(s and self._meant(s) for s in each))
 
     def _number(self, function: str) -> str:
         numbers = self._numbers.get(function)
@@ -252,6 +272,11 @@ def function_name(f: Any) -> str:
     if type(f) is FunctionType:
         return f.__name__ if f.__name__ != "<lambda>" else "lambda"
     if isinstance(f, Task):
+        if f.parts:
+            raise TypeError(
+                f"{f.name} gives several results, and a tuple of them cannot be called; give one"
+                f" of them, such as its .outputs[{next(iter(f.outputs))!r}]"
+            )
         return f.name
     if isinstance(f, Chunk):
         return f"chunk {f.id}"

@@ -16,7 +16,7 @@ LAYERS = {
     0: ("errors", "scopes"),
     1: ("places", "graph", "explanation", "guard"),
     2: ("scheduler",),
-    3: ("handles", "engine", "wire"),
+    3: ("handles", "several", "engine", "wire"),
     4: (
         *(
             "options",

@@ -479,6 +479,8 @@ class Agent:
         plain = (value,) if type(value) in _PLAIN and _is_small(value) else None
         if plain is not None and results[0].scope is not _UNSCOPED:
             plain = None
+        elif order.how is not None and order.how.split:
+            plain = _all_plain(value, results)
         return msg.Finished(order.task, results, started, time.time(), plain)
 
     def _advise(self, error: BaseException) -> None:
@@ -806,6 +808,13 @@ class Agent:
             "functions": len(self._functions),
             "running": len(self._running),
         }
+
+
+def _all_plain(values: Sequence[Any], results: Sequence[StoredChunk]) -> tuple[Any, ...] | None:
+    """Returns several results where each of them may go with the word that it is made."""
+    plain = all(type(value) in _PLAIN and _is_small(value) for value in values)
+    free = all(result.scope is _UNSCOPED for result in results)
+    return tuple(values) if plain and free else None
 
 
 def _is_small(value: Any) -> bool:

@@ -245,12 +245,17 @@ class _Magics:
             unknown: dict[str, Any] = dict.fromkeys(name for name in texts if name not in known)
             Options.checked(unknown, magic)
             values = {name: self._value(name, text) for name, text in texts.items()}
-            return Options.checked(values, magic)
+            given = Options.checked(values, magic)
         except OptionTextError as error:
             raise UsageError(f"{magic}: {error}") from None
         except ScopeError as error:
             text = str(error)
             raise UsageError(text if text.startswith(magic) else f"{magic}: {text}") from None
+        if given.outputs:
+            raise UsageError(
+                f"{magic}: the names that a cell assigns are its outputs; leave outputs= out"
+            )
+        return given
 
     def _value(self, name: str, text: str) -> Any:
         namespace = {**self._shell.user_ns, **_WORDS}

@@ -106,8 +106,8 @@ class RunFinished(NamedTuple):
 
     Attributes:
         results: one entry for each output of the task, in order.
-        told: True if the value of the first one came along, so that whoever holds its
-            handle has it.
+        told: True if the value of the first one came along, or of all where the task
+            splits its result, so that whoever holds a handle to it has it.
     """
 
     task: int

@@ -266,7 +266,9 @@ class Scheduler(Recovering):
         if self.doubts.scoped.get(function) is not scoped:
             self._to_place.extend(self.doubts.learn(function, scoped=scoped))
         if told:
-            for chunk in self.table.find(record.spec.outputs[:1]):
+            how, outputs = record.spec.how, record.spec.outputs
+            split = how is not None and how.split
+            for chunk in self.table.find(outputs if split else outputs[:1]):
                 chunk.told = True
         self._end(record, "done", at=finished)
 

@@ -164,7 +164,7 @@ def _slim(item: Any) -> Any:
     """Leaves out what nearly every item has alike: for one alone, that is most of the cost."""
     if type(item) is msg.Run:
         place = item.processor
-        if type(place) is ThreadProc and item.result_scope is None:
+        if type(place) is ThreadProc and item.result_scope is None and item.how is None:
             return (*item[:6], (place.worker, place.index), item.inputs, item.outputs)
     elif type(item) is msg.Finished and len(item.results) == 1:
         chunk, scope, place, *rest = item.results[0]
@@ -357,10 +357,32 @@ def _sparse(values: Sequence[Any]) -> tuple[Column, list[Buffer]]:
     return array("I", places), [values[place] for place in places]
 
 
-def _dense(parts: _Parts, count: int) -> list[bytes | None]:
+def _few(values: Sequence[Any]) -> tuple[Column, list[Any]]:
+    """Packs what few items have: which items, and what."""
+    if values.count(None) == len(values):
+        return array("I"), []
+    places = [place for place, value in enumerate(values) if value is not None]
+    return array("I", places), [values[place] for place in places]
+
+
+def _spread(places: Column, values: Sequence[Any], count: int) -> Iterable[Any]:
+    if not len(places):
+        return repeat(None, count)
+    spread: list[Any] = [None] * count
+    for place, value in zip(places, values, strict=True):
+        spread[place] = value
+    return spread
+
+
+def _some_places(parts: _Parts, count: int) -> Column:
     places = parts.column("I")
     if len(places) and (max(places) >= count or len(set(places)) != len(places)):
         raise ProtocolError("a batch refers to something that is not in it")
+    return places
+
+
+def _dense(parts: _Parts, count: int) -> list[bytes | None]:
+    places = _some_places(parts, count)
     values: list[bytes | None] = [None] * count
     for place in places:
         values[place] = bytes(parts.blob())
@@ -417,20 +439,21 @@ def _unpack_puts(parts: _Parts, count: int) -> Iterable[Any]:
 
 
 def _pack_runs(runs: Sequence[msg.Run]) -> tuple[list[Column], list[Buffer]]:
-    tasks, names, digests, functions, forgets, arguments, processors, inputs, outputs, scopes = zip(
-        *runs, strict=True
-    )
+    tasks, names, digests, functions, forgets, arguments, *rest = zip(*runs, strict=True)
+    processors, inputs, outputs, scopes, hows = rest
     digest_list, digest_places = _by_value(digests)
     processor_list, processor_places = _by_identity(processors)
     scope_list, scope_places = _by_identity(scopes)
     forget_list, forget_places = _by_value(forgets)
     function_places, function_blobs = _sparse(functions)
     pickle_places, pickles = _sparse(arguments)
+    how_places, how_list = _few(hows)
     plain = [each for each in arguments if not isinstance(each, bytes)]
-    lists = [digest_list, processor_list, scope_list, forget_list]
+    lists = [digest_list, processor_list, scope_list, forget_list, how_list]
     columns = [
         *(array("Q", tasks), *digest_places, *processor_places, *scope_places, *forget_places),
         *(function_places, pickle_places, *_lengths_and_ids(inputs), *_lengths_and_ids(outputs)),
+        how_places,
     ]
     blobs = [_dump_names(names), *function_blobs, *pickles, dump_own(lists), _dump_plain([plain])]
     return columns, blobs
@@ -443,10 +466,11 @@ def _unpack_runs(parts: _Parts, count: int) -> Iterable[Any]:
     names = parts.blob()
     functions, pickled = _dense(parts, count), _dense(parts, count)
     inputs, outputs = _tuples(parts, count), _tuples(parts, count)
+    how_places = _some_places(parts, count)
     lists, plain = parts.blob(), parts.blob()
 
     def runs() -> Iterable[msg.Run]:
-        palettes = _load(lists, *sizes)
+        *palettes, how_list = _load(lists, *sizes, len(how_places))
         palettes[2] = _with_one_any(palettes[2])
         digests, processors, scopes, forgets = (
             map(palette.__getitem__, where) for palette, where in zip(palettes, places, strict=True)
@@ -454,7 +478,7 @@ def _unpack_runs(parts: _Parts, count: int) -> Iterable[Any]:
         arguments = _join_arguments(pickled, plain)
         columns = zip(
             *(tasks, _load_names(names, count), digests, functions, forgets, arguments),
-            *(processors, inputs, outputs, scopes),
+            *(processors, inputs, outputs, scopes, _spread(how_places, how_list, count)),
             strict=True,
         )
         return map(msg.Run._make, columns)

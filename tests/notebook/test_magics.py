@@ -269,6 +269,7 @@ def test_a_value_whose_scope_leaves_the_notebook_out_is_not_shown(notebook):
         ("name=3", "name=3 is no text"),
         ("fast", "'fast' is not"),
         ("wait_for=-1", "wait_for=-1"),
+        ("outputs=2", "%%spawn: the names that a cell assigns are its outputs"),
     ],
 )
 def test_a_bad_option_is_one_line_under_the_cell(notebook, line, complaint):
