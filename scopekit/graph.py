@@ -73,10 +73,12 @@ class How(NamedTuple):
     Attributes:
         split: True if the function returns a tuple, which has a value for each output.
         result_scopes: the scope declared for each output or None, where they differ.
+        meta: True if the function gets handles in place of the values of its inputs.
     """
 
     split: bool = False
     result_scopes: tuple[Scope | None, ...] = ()
+    meta: bool = False
 
 
 class TaskSpec(NamedTuple):

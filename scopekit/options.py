@@ -56,6 +56,8 @@ class Options:
         retries: how often to try again after an error that the function raised.
         outputs: names of several results, of which the function returns a tuple; then
             ``result_scope`` may be a tuple, too, with a scope or None for each of them.
+        meta: True if the function gets handles in place of the values of its inputs.
+        get_result: True if the value is to be here when the task is done.
     """
 
     scope: Any = None
@@ -67,6 +69,8 @@ class Options:
     idempotent: bool = True
     retries: int = 0
     outputs: tuple[str, ...] = ()
+    meta: bool = False
+    get_result: bool = False
 
     @classmethod
     def checked(cls, given: dict[str, Any], where: str) -> Options:
@@ -219,8 +223,8 @@ def _checked(name: str, value: Any) -> Any:
         raise ScopeError(f"name={value!r} is no text")
     if name == "retries" and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
         raise ScopeError(f"retries={value!r} is no number of retries; give 0 or more")
-    if name == "idempotent" and not isinstance(value, bool):
-        raise ScopeError(f"idempotent={value!r} is neither True nor False")
+    if name in ("idempotent", "meta", "get_result") and not isinstance(value, bool):
+        raise ScopeError(f"{name}={value!r} is neither True nor False")
     return value
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from scopekit import looking
 from scopekit.arguments import LargeArguments
+from scopekit.bringing import Bringer
 from scopekit.driver import Driver
 from scopekit.engine.agent import Agent
 from scopekit.engine.lanes import InlineLane, ThreadLane
@@ -138,6 +139,13 @@ class Session(Spawner):
             self._roster.addresses if self._roster is not None else {},
             revive=self.revive_chunk,
         )
+        self._bringer = Bringer(
+            lambda tasks: self._fetcher.values([task.chunk_id for task in tasks], None),
+            self._note_brought,
+            self._driver.nudge,
+        )
+        if link is not None:
+            self._driver.bring = self._bringer.bring
         _sessions.append(self)
         # Again for each session: what a session needs is registered before it, and
         # the last to be registered is the first to run.
@@ -462,13 +470,16 @@ class Session(Spawner):
         self._driver.handle(ev.HandlesAdded((task.chunk_id,)))
         return Chunk(self, task.chunk_id, self.chunk_facts(task.chunk_id))
 
+    def _note_brought(self, tasks: Sequence[Task]) -> None:
+        self._driver.handle(ev.ResultsBrought(tuple(task.chunk_id for task in tasks)))
+
     # -- what handles ask of their session ----------------------------------------------
 
     def fetch_result(self, task: Task, timeout: float | None) -> Any:
         """Brings the result of a task that is done."""
         if task.parts:
             return tuple(self._values_of(task.parts, timeout))
-        if task.label:
+        if task.label or task.refusal is not None:
             return self._values_of((task,), timeout)[0]
         return self._fetcher.values([task.chunk_id], timeout)[0]
 
@@ -715,6 +726,7 @@ class Session(Spawner):
             self._roster.stop_watching()
         self._driver.close()
         self._driver.end_all(_closed)
+        self._bringer.close()
         if self._link is not None:
             self._large.clear()
         if self._roster is not None:

@@ -61,8 +61,14 @@ class SeveralTask(Task):
 
 
 def labelled(error: ScopeViolationError, handles: Iterable[Task | Chunk]) -> ScopeViolationError:
-    """Returns an error with the name of the output that it is about, if it is one of several."""
+    """Returns an error with what is known of the result that it is about.
+
+    That is its name where it is one of several, and why it did not come when it was made.
+    """
     for handle in handles:
-        if isinstance(handle, Task) and handle.label and handle.chunk_id == error.chunk:
-            return ScopeViolationError(f"{handle.label}: {error}", error.chunk, error.scope)
+        if not isinstance(handle, Task) or handle.chunk_id != error.chunk:
+            continue
+        text = str(handle.refusal or error)
+        label = f"{handle.label}: " if handle.label else ""
+        return ScopeViolationError(f"{label}{text}", error.chunk, error.scope)
     return error

@@ -174,7 +174,7 @@ class Spawner:
         scopes = operands(given)
         if scopes is not DEFAULT_OPERANDS:
             scopes = tuple((origin, self._meant(s)) for origin, s in scopes)
-        if result_scope is not None or split:
+        if result_scope is not None or split or merged.meta:
             result_scope, how = self._declared(merged, name, split)
         ids = self._ids
         task_id = next(ids)
@@ -199,6 +199,8 @@ class Spawner:
             task: Task = SeveralTask(self, task_id, name, zip(split, chunks, strict=True))
         else:
             task = Task(self, task_id, name, chunks[0])
+        if merged.get_result:
+            task.brings = True
         if outputs:
             task.outputs = {
                 key: Task(self, task_id, key, chunk)
@@ -210,13 +212,14 @@ class Spawner:
     def _declared(
         self, merged: Options, name: str, split: Sequence[str]
     ) -> tuple[Scope | None, How | None]:
-        """Reads where a task's results are said to be valid, all of them or each."""
+        """Reads what a task asks of its run: the scope of its results, or more than that."""
         for_all, each = merged.declared(name, len(split))
         if for_all is not None:
             for_all = self._meant(for_all)
-        if not split:
+        if not split and not merged.meta:
             return for_all, None
-        return for_all, How(True, tuple(s and self._meant(s) for s in each))
+        scopes = tuple(None if scope is None else self._meant(scope) for scope in each)
+        return for_all, How(bool(split), scopes, merged.meta)
 
     def _number(self, function: str) -> str:
         numbers = self._numbers.get(function)

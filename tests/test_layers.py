@@ -28,6 +28,7 @@ LAYERS = {
             "dag",
             "spawning",
             "arguments",
+            "bringing",
         ),
         *("inside", "removal", "session", "api"),
     ),

@@ -33,6 +33,7 @@ from scopekit.guard import guard
 from scopekit.handles import Chunk, Task, handles_become, reviver
 from scopekit.scopes import AnyScope
 from scopekit.wire import messages as msg
+from scopekit.wire.blobs import Blob
 from scopekit.wire.codec import FIRST_INPUT, dump_error, load_value
 from scopekit.wire.lending import LoanOverError
 from scopekit.wire.parcels import load_parcel
@@ -181,7 +182,7 @@ class Agent:
         self._flushed = 0.0
         self._asked_again = time.monotonic()
         self._own_chunks = 0
-        self._handles = HandleCounts(worker)
+        self._handles = HandleCounts()
         self._released: deque[int] = deque()
         self._publisher: threading.Thread | None = None
         self._starting = threading.Lock()
@@ -469,6 +470,8 @@ class Agent:
         try:
             inputs = self._inputs(order) if order.inputs else []
             callee = inputs[0] if order.digest == FIRST_INPUT else function.load()
+            if order.how is not None and order.how.meta:
+                inputs = self._handles_in_place_of(order.inputs, inputs)
             results, value = run_task(order, callee, inputs, self._keep)
         except _NotHereError as found:
             return msg.HandedBack(order.task, found.chunk, found.scope)
@@ -506,13 +509,20 @@ class Agent:
             values.append(value)
         return values
 
+    def _handles_in_place_of(self, chunks: Iterable[int], values: Iterable[Any]) -> list[Any]:
+        """Makes handles to a task's inputs; large buffers of its arguments are none of these."""
+        return [
+            value if type(value) is Blob else self.revive_chunk(self.store.describe(chunk))
+            for chunk, value in zip(chunks, values, strict=True)
+        ]
+
     def _keep(self, chunk: int, value: Any, scope: Scope, processor: Processor) -> StoredChunk:
         """Keeps one result; a chunk made here and returned gives it its own scope."""
         if type(value) is ModuleType:
             # A module is the name of something that every process has for itself.
             scope = AnyScope()
         elif type(value) is Chunk and value.id in self.store:
-            return self.store.alias(chunk, value.id)
+            return self.store.alias(chunk, value.id, processor)
         return self.store.put(chunk, value, scope, processor)
 
     def _place(self, processor: Processor | None = None) -> str:

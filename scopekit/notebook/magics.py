@@ -129,6 +129,8 @@ class _Magics:
             name=           what graphs and messages call it
             wait_for=       seconds to wait for a processor that does not exist yet
             idempotent=     False if it may not be started again after its worker died
+            meta=           True if the cell is to see handles instead of their values
+            get_result=     True to bring what it gives here as soon as that is made
 
         Scopes are written worker(2), worker(1, thread=0), worker(0, 1), node("a"),
         thread(0), any, default, or with the notebook's own names; & and | join them.

@@ -35,6 +35,7 @@ __all__ = (
     "HandlesDropped",
     "HandlesReturned",
     "Refuse",
+    "ResultsBrought",
     "RetractRuns",
     "RunFailed",
     "RunFinished",
@@ -196,6 +197,12 @@ class HandlesDropped(NamedTuple):
     chunks: tuple[int, ...]
 
 
+class ResultsBrought(NamedTuple):
+    """The values of results came to whoever holds the handles of their tasks."""
+
+    chunks: tuple[int, ...]
+
+
 class ChunkBorrowed(NamedTuple):
     """A worker came to hold a handle to a chunk that a task made by hand elsewhere."""
 
@@ -283,6 +290,7 @@ Event = (
     | ChunkFailed
     | HandlesAdded
     | HandlesDropped
+    | ResultsBrought
     | ChunkBorrowed
     | HandlesReturned
     | ChunksUnheld

@@ -90,6 +90,7 @@ class Scheduler(Recovering):
             ev.ChunkFailed: self._on_chunk_failed,
             ev.HandlesAdded: self._on_handles_added,
             ev.HandlesDropped: self._on_handles_dropped,
+            ev.ResultsBrought: self._on_brought,
             ev.ChunkBorrowed: self._on_borrowed,
             ev.HandlesReturned: self._on_handles_returned,
             ev.ChunksUnheld: self._on_unheld,
@@ -466,6 +467,12 @@ class Scheduler(Recovering):
     def _on_handles_dropped(self, event: ev.HandlesDropped) -> None:
         self.table.drop_handles(event.chunks)
 
+    def _on_brought(self, event: ev.ResultsBrought) -> None:
+        for chunk in self.table.find(event.chunks):
+            # Others than the task's own handle may be without the value.
+            if chunk.handles == 1:
+                chunk.told = True
+
     def _on_borrowed(self, event: ev.ChunkBorrowed) -> None:
         stored = event.chunk
         home = stored.processor.worker
@@ -475,7 +482,10 @@ class Scheduler(Recovering):
             self.expect(ChunkRecord(stored.id, stored.scope, processor=stored.processor, handles=1))
             self.table.hold(stored, home, event.at, self.topology)
         else:
-            self.table.records[stored.id].handles += 1
+            known = self.table.records[stored.id]
+            known.handles += 1
+            # Whoever has this handle may not have the value.
+            known.told = False
         self.table.lend(event.worker, (stored.id,))
 
     def _on_unheld(self, event: ev.ChunksUnheld) -> None:

@@ -294,6 +294,14 @@ def test_an_empty_cell_is_refused(notebook):
     assert "there is nothing to run" in notebook.run("%%spawn\n  ").text
 
 
+def test_a_cell_may_see_handles_and_have_its_value_brought(notebook):
+    notebook.run("%%spawn scope=worker(1)\nseen = [1, 2]")
+    line = "%%spawn meta=True get_result=True name='looking'"
+    code = f"{line}\nkind = type(seen).__name__\nkind, seen.fetch()"
+    notebook.shows(code, "('Chunk', [1, 2])")
+    assert notebook.run("kind.plain_value").text == "('Chunk',)"
+
+
 # -- options are expressions of the notebook ----------------------------------------------------
 
 

@@ -5,6 +5,7 @@ from scheduling import Watched, settled
 
 from scopekit.errors import ScopeConflictError
 from scopekit.graph import How
+from scopekit.scheduler import events as ev
 from scopekit.scopes import ProcessScope
 
 
@@ -49,3 +50,27 @@ def test_a_task_that_takes_one_output_needs_no_other(watched):
     assert settled(watched.finish(10)) == {10: "done"}
     assert watched.chunk(2) is None
     assert watched.chunk(3).state == "held"
+
+
+# -- results that are brought --------------------------------------------------------------
+
+
+def test_what_was_brought_is_not_made_again_when_its_holder_dies(watched):
+    watched.spawn(1)
+    watched.finish(1)
+    watched.handle(ev.ResultsBrought((2,)))
+
+    watched.leave(watched.worker_of(1))
+
+    assert (watched.chunk(2).state, watched.state(1)) == ("lost", "done")
+
+
+def test_what_was_brought_is_made_again_for_those_who_have_another_handle(watched):
+    watched.spawn(1)
+    watched.finish(1)
+    watched.handle(ev.HandlesAdded((2,)))
+    watched.handle(ev.ResultsBrought((2, 77)))
+
+    watched.leave(watched.worker_of(1))
+
+    assert (watched.chunk(2).state, watched.state(1)) == ("pending", "queued")
