@@ -98,6 +98,7 @@ class TaskSpec(NamedTuple):
         cell: the number of the notebook cell that spawned it, or None.
         parent: the task that spawned it, or None.
         how: what it asks of its run besides, or None.
+        priority: the higher, the sooner it is sent if it has to wait for a processor.
     """
 
     id: int
@@ -113,6 +114,7 @@ class TaskSpec(NamedTuple):
     cell: int | None = None
     parent: int | None = None
     how: How | None = None
+    priority: int = 0
 
 
 class StoredChunk(NamedTuple):

@@ -56,6 +56,7 @@ class Options:
         retries: how often to try again after an error that the function raised.
         outputs: names of several results, of which the function returns a tuple; then
             ``result_scope`` may be a tuple, too, with a scope or None for each of them.
+        priority: the higher, the sooner it is sent if it has to wait for a processor.
         meta: True if the function gets handles in place of the values of its inputs.
         get_result: True if the value is to be here when the task is done.
     """
@@ -69,6 +70,7 @@ class Options:
     idempotent: bool = True
     retries: int = 0
     outputs: tuple[str, ...] = ()
+    priority: int = 0
     meta: bool = False
     get_result: bool = False
 
@@ -219,6 +221,8 @@ def _checked(name: str, value: Any) -> Any:
         return _known_worker(value)
     if name == "wait_for" and not _is_seconds(value):
         raise ScopeError(f"wait_for={value!r} is no number of seconds; give 0 or more")
+    if name == "priority" and (isinstance(value, bool) or not isinstance(value, int)):
+        raise ScopeError(f"priority={value!r} is no whole number; the higher, the sooner")
     if name == "name" and not (value is None or isinstance(value, str)):
         raise ScopeError(f"name={value!r} is no text")
     if name == "retries" and (isinstance(value, bool) or not isinstance(value, int) or value < 0):

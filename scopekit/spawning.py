@@ -194,6 +194,7 @@ class Spawner:
             cell,
             self._parent(),
             how,
+            merged.priority,
         )
         if split:
             task: Task = SeveralTask(self, task_id, name, zip(split, chunks, strict=True))

@@ -129,6 +129,7 @@ class _Magics:
             name=           what graphs and messages call it
             wait_for=       seconds to wait for a processor that does not exist yet
             idempotent=     False if it may not be started again after its worker died
+            priority=       the higher, the sooner it runs if it has to wait for a processor
             meta=           True if the cell is to see handles instead of their values
             get_result=     True to bring what it gives here as soon as that is made
 

@@ -150,6 +150,8 @@ class Scheduler(Recovering):
         self._at = self._clock = at
         record = self.tasks[spec.id] = TaskRecord(spec, at, self.out.cause)
         self.table.expect_outputs(record)
+        if spec.priority:
+            self._knows_priorities = True
         error = self._refused_at_spawn(record)
         if error is not None:
             record.topology = self.topology
@@ -168,6 +170,8 @@ class Scheduler(Recovering):
         self._at = at
         record = self.tasks[spec.id] = TaskRecord(spec, at, self.out.cause)
         self.table.expect_outputs(record)
+        if spec.priority:
+            self._knows_priorities = True
         self.table.lend(worker, spec.outputs)
         error = self._refused_at_spawn(record)
         if error is not None:
