@@ -124,6 +124,7 @@ class Driver:
         self.wires: dict[WorkerId, Wire] = {}
         self.began = time.time()
         self.each_turn: Callable[[], None] = lambda: None
+        self.bring: Callable[[Task], None] | None = None
         self.receiver: Receiver | None = None
         self._threaded = threaded
         self._inbox: deque[tuple[WorkerId, list[msg.Report]]] = deque()
@@ -288,10 +289,15 @@ class Driver:
                 self._settle(word)
             else:
                 self._read_output(cast("msg.Output", word))
-        if after and self.receiver is not None:
-            self.receiver.nudge()
+        if after:
+            self.nudge()
         while self._later:
             self.handle(self._later.popleft())
+
+    def nudge(self) -> None:
+        """Has whoever receives in its own thread see whether what it waits for holds now."""
+        if self.receiver is not None:
+            self.receiver.nudge()
 
     def _handles_of(self, task_id: int) -> tuple[Task, ...]:
         """Returns the handles to all results of a task that has not ended."""
@@ -403,6 +409,7 @@ class Driver:
             spec.outputs,
             spec.result_scope,
             spec.around,
+            spec.how,
         )
         self._order(processor.worker, order)
         if len(self.scheduler.loads.by_processor[processor].tasks) == 1:
@@ -464,6 +471,9 @@ class Driver:
         first = self._pending.pop(settle.task, None)
         if first is None:
             self._settle_at_home(settle)
+            return
+        if first.brings and settle.state == "done" and self.bring is not None:
+            self.bring(first)
             return
         if settle.state == "done" and not first.outputs:
             first.mark_done()

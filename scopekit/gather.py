@@ -71,6 +71,8 @@ def _left(until: float | None) -> float | None:
 
 def _put_in(x: Any, values: dict[int, Any]) -> Any:
     if isinstance(x, (Task, Chunk)):
+        if isinstance(x, Task) and x.parts:
+            return tuple(values[id(part)] for part in x.parts)
         return values[id(x)]
     if not values:
         return x

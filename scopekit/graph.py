@@ -21,6 +21,7 @@ __all__ = (
     "TASK_STATES",
     "ChunkRecord",
     "ChunkState",
+    "How",
     "Input",
     "StoredChunk",
     "TaskRecord",
@@ -66,6 +67,20 @@ class Input(NamedTuple):
     handle: bool
 
 
+class How(NamedTuple):
+    """What few tasks ask of their run.
+
+    Attributes:
+        split: True if the function returns a tuple, which has a value for each output.
+        result_scopes: the scope declared for each output or None, where they differ.
+        meta: True if the function gets handles in place of the values of its inputs.
+    """
+
+    split: bool = False
+    result_scopes: tuple[Scope | None, ...] = ()
+    meta: bool = False
+
+
 class TaskSpec(NamedTuple):
     """What a spawn asks for.
 
@@ -83,6 +98,8 @@ class TaskSpec(NamedTuple):
         cell: the number of the notebook cell that spawned it, or None.
         parent: the task that spawned it, or None.
         around: what blocks around the spawn say of the tasks that it spawns, or None.
+        how: what it asks of its run besides, or None.
+        priority: the higher, the sooner it is sent if it has to wait for a processor.
     """
 
     id: int
@@ -98,6 +115,8 @@ class TaskSpec(NamedTuple):
     cell: int | None = None
     parent: int | None = None
     around: Any = None
+    how: How | None = None
+    priority: int = 0
 
 
 class StoredChunk(NamedTuple):

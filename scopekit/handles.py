@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Generator, Iterator, Mapping
 
+    from scopekit.errors import ScopeViolationError
     from scopekit.explanation import Explanation
     from scopekit.graph import StoredChunk, WorkerId
     from scopekit.scopes import Processor, Scope
@@ -202,8 +203,12 @@ class Task(Future[Any]):
         stderr: what it wrote to standard error, as far as it has arrived here.
         outputs: tasks for its further results, by name.
         plain_value: the result in a tuple of one, where it came with the word that the
-            task is done; else None.
+            task is done, or was brought; else None.
         stored: where the result is, as far as an engine was told; else None.
+        parts: the tasks of its results, where it stands for several; else none.
+        label: what messages call it where it is one of several.
+        brings: True if its value is to be here when it is done.
+        refusal: why it could not be brought, if it could not.
     """
 
     stdout = ""
@@ -211,6 +216,10 @@ class Task(Future[Any]):
     outputs: Mapping[str, Task] = MappingProxyType({})
     plain_value: tuple[Any] | None = None
     stored: StoredChunk | None = None
+    parts: tuple[Task, ...] = ()
+    label = ""
+    brings = False
+    refusal: ScopeViolationError | None = None
     # What a future begins with, of which most tasks never change but the state.
     _state = PENDING
     _result = None

@@ -22,6 +22,7 @@ from scopekit.handles import Chunk, Task
 from scopekit.options import NO_OPTIONS, operands
 from scopekit.scheduler.placement import allowed_mask, never_meet, refusal
 from scopekit.scopes import AnyScope, as_scope
+from scopekit.several import labelled
 from scopekit.spawning import Spawner
 
 if TYPE_CHECKING:
@@ -209,11 +210,17 @@ class Inside(Spawner):
     def _value(self, task: Task) -> Any:
         if task.plain_value is not None:
             return task.plain_value[0]
+        if task.parts:
+            return tuple(self._value(part) for part in task.parts)
         here = _running()
-        value, scope = self._agent.value_of(task.chunk_id, task.stored)
+        try:
+            value, scope = self._agent.value_of(task.chunk_id, task.stored)
+        except ScopeViolationError as error:
+            raise labelled(error, (task,)) from None
         if not self._agent.topology.contains(scope, here.processor):
+            what = task.label or f"the result of {task.name}"
             raise ScopeViolationError(
-                f"the result of {task.name} is valid on {scope.describe()}, and {here.name} runs"
+                f"{what} is valid on {scope.describe()}, and {here.name} runs"
                 f" on {here.processor.describe()}. Spawn a task on it there.",
                 task.chunk_id,
                 scope,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -46,6 +47,7 @@ _ATTRIBUTE = "__scopekit_options__"
 # What says where a task runs: who gives one of them says all that there is to say of it.
 _WHERE = ("scope", "compute_scope", "single")
 
+_RESULTS = "result_scope"
 NOT_GIVEN: Any = type("NotGiven", (), {"__repr__": lambda _: "NOT_GIVEN"})()
 
 
@@ -62,6 +64,11 @@ class Options:
         wait_for: seconds to wait for a processor that does not exist yet.
         idempotent: False if it may not be started again after its worker died.
         retries: how often to try again after an error that the function raised.
+        outputs: names of several results, of which the function returns a tuple; then
+            ``result_scope`` may be a tuple, too, with a scope or None for each of them.
+        priority: the higher, the sooner it is sent if it has to wait for a processor.
+        meta: True if the function gets handles in place of the values of its inputs.
+        get_result: True if the value is to be here when the task is done.
         propagates: which of these the tasks get, too, that the task spawns.
         given: the names of those that were said, also where they say the default.
     """
@@ -74,6 +81,10 @@ class Options:
     wait_for: float = 0.0
     idempotent: bool = True
     retries: int = 0
+    outputs: tuple[str, ...] = ()
+    priority: int = 0
+    meta: bool = False
+    get_result: bool = False
     propagates: tuple[str, ...] = ()
     given: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
@@ -94,7 +105,10 @@ class Options:
                 raise ScopeError(
                     f"{where} has no option {name!r}.{hint} The options are {', '.join(known)}."
                 )
-        checked = {name: _checked(name, value) for name, value in given.items()}
+        checked = {name: _checked(name, value) for name, value in given.items() if name != _RESULTS}
+        if _RESULTS in given:
+            outputs = checked.get("outputs") or block_options().outputs
+            checked[_RESULTS] = _result_scope(given[_RESULTS], outputs)
         # None says nothing, so that what passes options on may pass all of them on.
         said = tuple(name for name, value in checked.items() if value is not None)
         return cls(**checked, given=said) if said else NO_OPTIONS
@@ -103,6 +117,25 @@ class Options:
         """Returns what these options say of some names."""
         kept = tuple(name for name in dict.fromkeys(names) if name in self.given)
         return Options(**{name: getattr(self, name) for name in kept}, given=kept)
+
+    def declared(self, name: str, outputs: int) -> tuple[Scope | None, tuple[Scope | None, ...]]:
+        """Returns the scope declared for all results of a task, with those for each of them.
+
+        Args:
+            name: the name of the task.
+            outputs: how many results it has by name.
+
+        Raises:
+            ScopeError: there are more scopes than results, or fewer.
+        """
+        if not isinstance(self.result_scope, tuple):
+            return self.result_scope, ()
+        if len(self.result_scope) != outputs:
+            raise ScopeError(
+                f"{name}: result_scope= has {len(self.result_scope)} scopes, one for each output,"
+                f" and the task has {outputs or 'no'} outputs of its own"
+            )
+        return None, self.result_scope
 
     def merged_over(self, outer: Options) -> Options:
         """Returns these options with the outer ones where these say nothing.
@@ -189,14 +222,23 @@ def operands(
     if function is not None:
         levels.append((f"default_options of {name} ", function))
     found = (_compute_operands(options, where) for where, options in levels)
-    result = [
-        (f"{where}result_scope=", options.result_scope)
-        for where, options in levels
-        if options.result_scope is not None
-    ]
+    results = (_result_operands(options, here.options, where) for where, options in levels)
+    result = next((each for each in results if each), [])
     fences = [("perimeter", here.perimeter)] if here.perimeter is not None else []
     where_to = next((each for each in found if each), [(DEFAULT, DefaultScope())])
-    return tuple(where_to + result[:1] + fences)
+    return tuple(where_to + result + fences)
+
+
+def _result_operands(options: Options, block: Options, where: str) -> list[tuple[str, Scope]]:
+    if options.result_scope is None:
+        return []
+    if not isinstance(options.result_scope, tuple):
+        return [(f"{where}result_scope=", options.result_scope)]
+    # More scopes than names are refused by whoever makes the task.
+    named = zip(options.outputs or block.outputs, options.result_scope, strict=False)
+    return [
+        (f"{where}result_scope= of {key!r}", scope) for key, scope in named if scope is not None
+    ]
 
 
 def _compute_operands(options: Options, where: str) -> list[tuple[str, Scope]]:
@@ -214,19 +256,60 @@ def _single_scope(worker: Any) -> Scope:
     return ProcessorTypeScope(ThreadProc, ProcessScope(worker))
 
 
+def _result_scope(value: Any, outputs: tuple[str, ...]) -> Any:
+    """Reads the scope of the results: one for all, or one for each of several outputs."""
+    if outputs and isinstance(value, (list, tuple)):
+        if len(value) != len(outputs):
+            raise ScopeError(
+                f"result_scope= has {len(value)} scopes for the {len(outputs)} outputs"
+                f" {', '.join(outputs)}; give one for each (None: anywhere), or one scope for all"
+            )
+        return tuple(map(_scope_or_none, value))
+    if outputs and isinstance(value, Mapping) and any(key in outputs for key in value):
+        for key in value:
+            if key not in outputs:
+                raise ScopeError(
+                    f"result_scope= names the output {key!r}; the outputs are {', '.join(outputs)}"
+                )
+        return tuple(_scope_or_none(value.get(key)) for key in outputs)
+    return _scope_or_none(value)
+
+
+def _scope_or_none(value: Any) -> Scope | None:
+    return None if value is None else as_scope(value)
+
+
+def _output_names(value: Any) -> tuple[str, ...]:
+    """Reads how many results there are, or what they are called."""
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return tuple(map(str, range(value)))
+    if isinstance(value, (list, tuple)) and value:
+        known = all(isinstance(name, str) and name for name in value)
+        if known and len(set(value)) == len(value):
+            return tuple(value)
+    raise ScopeError(
+        f"outputs={value!r}: give a number of results, 1 or more, or a list of their names, none"
+        " of them twice"
+    )
+
+
 def _checked(name: str, value: Any) -> Any:
-    if name in ("scope", "compute_scope", "result_scope"):
-        return None if value is None else as_scope(value)
+    if name in ("scope", "compute_scope"):
+        return _scope_or_none(value)
+    if name == "outputs":
+        return () if value is None else _output_names(value)
     if name == "single" and value is not None:
         return _known_worker(value)
     if name == "wait_for" and not _is_seconds(value):
         raise ScopeError(f"wait_for={value!r} is no number of seconds; give 0 or more")
+    if name == "priority" and (isinstance(value, bool) or not isinstance(value, int)):
+        raise ScopeError(f"priority={value!r} is no whole number; the higher, the sooner")
     if name == "name" and not (value is None or isinstance(value, str)):
         raise ScopeError(f"name={value!r} is no text")
     if name == "retries" and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
         raise ScopeError(f"retries={value!r} is no number of retries; give 0 or more")
-    if name == "idempotent" and not isinstance(value, bool):
-        raise ScopeError(f"idempotent={value!r} is neither True nor False")
+    if name in ("idempotent", "meta", "get_result") and not isinstance(value, bool):
+        raise ScopeError(f"{name}={value!r} is neither True nor False")
     return _checked_names(value) if name == "propagates" else value
 
 

@@ -14,12 +14,19 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from scopekit import looking
 from scopekit.arguments import LargeArguments
+from scopekit.bringing import Bringer
 from scopekit.driver import Driver
 from scopekit.engine.agent import Agent
 from scopekit.engine.lanes import InlineLane, ThreadLane
 from scopekit.engine.output import route_output
 from scopekit.engine.surroundings import Here, task_surroundings
-from scopekit.errors import NoProcessorError, ScopeError, ScopekitError, TaskCancelledError
+from scopekit.errors import (
+    NoProcessorError,
+    ScopeError,
+    ScopekitError,
+    ScopeViolationError,
+    TaskCancelledError,
+)
 from scopekit.fetching import Fetcher
 from scopekit.gather import gather, gather_chunks, wait_for
 from scopekit.graph import ChunkRecord, StoredChunk, TaskSpec
@@ -41,6 +48,7 @@ from scopekit.scopechanges import change_scope
 from scopekit.scopes import CLIENT, AnyScope, OSProc, ThreadProc, ambient, as_scope
 from scopekit.scopes import sealed as sealed_scope
 from scopekit.scopes.located import relocated
+from scopekit.several import labelled
 from scopekit.spawning import SCOPE_OPTIONS, Spawner, chunk_id_of, function_name, placements
 from scopekit.wire import messages as msg
 from scopekit.wire.codec import pack_call, type_name
@@ -139,6 +147,13 @@ class Session(Spawner):
             self._roster.addresses if self._roster is not None else {},
             revive=self.revive_chunk,
         )
+        self._bringer = Bringer(
+            lambda tasks: self._fetcher.values([task.chunk_id for task in tasks], None),
+            self._note_brought,
+            self._driver.nudge,
+        )
+        if link is not None:
+            self._driver.bring = self._bringer.bring
         _sessions.append(self)
         # Again for each session: what a session needs is registered before it, and
         # the last to be registered is the first to run.
@@ -256,6 +271,7 @@ class Session(Spawner):
         merged = given.merged_over(block_options()).merged_over(defaults or NO_OPTIONS)
         name = merged.name or function
         call = pack_call(f, args, kwargs, name=name)
+        result_scope, _ = merged.declared(name, len(merged.outputs))
         spec = TaskSpec(
             id=0,
             name=name,
@@ -263,7 +279,7 @@ class Session(Spawner):
             operands=operands(given, defaults, function) + placements(call.handles),
             inputs=self._inputs(call.handles, name),
             outputs=(),
-            result_scope=merged.result_scope,
+            result_scope=result_scope,
         )
         with self._driver.lock:
             return self._driver.scheduler.plan(spec)
@@ -481,7 +497,11 @@ class Session(Spawner):
                 continue
             sessions.setdefault(_home_of(handle), []).append(chunk_id_of(handle))
         for session, chunks in sessions.items():
-            for chunk, value in zip(chunks, session._fetcher.values(chunks, timeout), strict=True):
+            try:
+                fetched = session._fetcher.values(chunks, timeout)
+            except ScopeViolationError as error:
+                raise labelled(error, found) from None
+            for chunk, value in zip(chunks, fetched, strict=True):
                 values[session, chunk] = value
         return [values[_home_of(handle), chunk_id_of(handle)] for handle in found]
 
@@ -550,10 +570,17 @@ class Session(Spawner):
         self.add_handle(task.chunk_id)
         return Chunk(self, task.chunk_id, self.chunk_facts(task.chunk_id))
 
+    def _note_brought(self, tasks: Sequence[Task]) -> None:
+        self._driver.handle(ev.ResultsBrought(tuple(task.chunk_id for task in tasks)))
+
     # -- what handles ask of their session ----------------------------------------------
 
     def fetch_result(self, task: Task, timeout: float | None) -> Any:
         """Brings the result of a task that is done."""
+        if task.parts:
+            return tuple(self._values_of(task.parts, timeout))
+        if task.label or task.refusal is not None:
+            return self._values_of((task,), timeout)[0]
         return self._fetcher.values([task.chunk_id], timeout)[0]
 
     def fetch_chunk(self, chunk: Chunk, timeout: float | None) -> Any:
@@ -570,7 +597,13 @@ class Session(Spawner):
 
     def fetch_refusal(self, task: Task) -> ScopekitError | None:
         """Returns why a result may not come here, None if it may."""
-        return self._fetcher.refusal(task.chunk_id)
+        for handle in task.parts or (task,):
+            refusal = self._fetcher.refusal(handle.chunk_id)
+            if isinstance(refusal, ScopeViolationError):
+                return labelled(refusal, (handle,))
+            if refusal is not None:
+                return refusal
+        return None
 
     def release_chunk(self, chunk_id: int) -> None:
         """Takes note that a handle is gone."""
@@ -793,6 +826,7 @@ class Session(Spawner):
             self._roster.stop_watching()
         self._driver.close()
         self._driver.end_all(_closed)
+        self._bringer.close()
         if self._link is not None:
             self._large.clear()
         if self._roster is not None:

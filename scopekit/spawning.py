@@ -8,7 +8,7 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from scopekit.errors import ScopeError, ScopekitError
-from scopekit.graph import Input, TaskSpec
+from scopekit.graph import How, Input, TaskSpec
 from scopekit.handles import Chunk, Task
 from scopekit.options import (
     DEFAULT_OPERANDS,
@@ -20,6 +20,7 @@ from scopekit.options import (
     operands,
     option_names,
 )
+from scopekit.several import SeveralTask
 from scopekit.wire.codec import pack_call, type_name
 
 if TYPE_CHECKING:
@@ -188,11 +189,14 @@ class Spawner:
         name = merged.name or self._number(function)
         call = pack_call(f, args, kwargs, name=name, keep=self._keep_buffer)
         result_scope = merged.result_scope
+        split = () if outputs else merged.outputs
+        how: How | None = None
         scopes = operands(given, defaults, function)
         passed = handed_down(merged)
         if scopes is not DEFAULT_OPERANDS:
             scopes = tuple((origin, self._meant(s)) for origin, s in scopes)
-            result_scope = None if result_scope is None else self._meant(result_scope)
+        if result_scope is not None or split or merged.meta:
+            result_scope, how = self._declared(merged, name, split)
         if call.handles and isinstance(call.arguments, bytes):
             # Among plain arguments there are plain handles alone.
             scopes += placements(call.handles)
@@ -200,7 +204,8 @@ class Spawner:
             passed = self._meant_around(passed)
         ids = self._ids
         task_id = next(ids)
-        chunks = (next(ids),) if not outputs else tuple(next(ids) for _ in range(1 + len(outputs)))
+        count = len(split) or 1 + len(outputs)
+        chunks = (next(ids),) if count == 1 else tuple([next(ids) for _ in range(count)])
         spec = TaskSpec(
             task_id,
             name,
@@ -215,8 +220,15 @@ class Spawner:
             cell,
             self._parent(),
             passed,
+            how,
+            merged.priority,
         )
-        task = Task(self, task_id, name, chunks[0])
+        if split:
+            task: Task = SeveralTask(self, task_id, name, zip(split, chunks, strict=True))
+        else:
+            task = Task(self, task_id, name, chunks[0])
+        if merged.get_result:
+            task.brings = True
         if outputs:
             task.outputs = {
                 key: Task(self, task_id, key, chunk)
@@ -224,6 +236,18 @@ class Spawner:
             }
         self._take(spec, call, task, sink)
         return task
+
+    def _declared(
+        self, merged: Options, name: str, split: Sequence[str]
+    ) -> tuple[Scope | None, How | None]:
+        """Reads what a task asks of its run: the scope of its results, or more than that."""
+        for_all, each = merged.declared(name, len(split))
+        if for_all is not None:
+            for_all = self._meant(for_all)
+        if not split and not merged.meta:
+            return for_all, None
+        scopes = tuple(None if scope is None else self._meant(scope) for scope in each)
+        return for_all, How(bool(split), scopes, merged.meta)
 
     def _number(self, function: str) -> str:
         numbers = self._numbers.get(function)
@@ -309,6 +333,11 @@ def function_name(f: Any) -> str:
     if type(f) is FunctionType:
         return f.__name__ if f.__name__ != "<lambda>" else "lambda"
     if isinstance(f, Task):
+        if f.parts:
+            raise TypeError(
+                f"{f.name} gives several results, and a tuple of them cannot be called; give one"
+                f" of them, such as its .outputs[{next(iter(f.outputs))!r}]"
+            )
         return f.name
     if isinstance(f, Chunk):
         return f"chunk {f.id}"

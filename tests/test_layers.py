@@ -16,7 +16,7 @@ LAYERS = {
     0: ("errors", "scopes"),
     1: ("places", "graph", "explanation", "guard", "rescoping"),
     2: ("scheduler",),
-    3: ("handles", "engine", "wire"),
+    3: ("handles", "several", "engine", "wire"),
     4: (
         *(
             "options",
@@ -28,6 +28,7 @@ LAYERS = {
             "dag",
             "spawning",
             "arguments",
+            "bringing",
         ),
         *("inside", "removal", "scopechanges", "mutables", "shards", "session", "api"),
     ),

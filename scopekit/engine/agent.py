@@ -36,6 +36,7 @@ from scopekit.handles import Chunk, Task, handles_become, reviver
 from scopekit.rescoping import Rescoping, check_rescoping
 from scopekit.scopes import AnyScope, constrain, is_sealed
 from scopekit.wire import messages as msg
+from scopekit.wire.blobs import Blob
 from scopekit.wire.codec import FIRST_INPUT, dump_error, load_value
 from scopekit.wire.lending import LoanOverError
 from scopekit.wire.parcels import load_parcel
@@ -184,7 +185,7 @@ class Agent:
         self._flushed = 0.0
         self._asked_again = time.monotonic()
         self._own_chunks = 0
-        self._handles = HandleCounts(worker)
+        self._handles = HandleCounts()
         self.seals = Seals()
         self.pieces = Pieces()
         self._released: deque[int] = deque()
@@ -498,9 +499,11 @@ class Agent:
         try:
             if order.inputs:
                 inputs, seal = self._inputs(order)
-            if seal is not None:
-                return self._attempt_sealed(order, function, started, inputs, seal)
             callee = inputs[0] if order.digest == FIRST_INPUT else function.load()
+            if order.how is not None and order.how.meta:
+                inputs = self._handles_in_place_of(order.inputs, inputs)
+            if seal is not None:
+                return self._attempt_sealed(order, callee, started, inputs, seal)
             results, value = run_task(order, callee, inputs, self._keep)
         except _NotHereError as found:
             return msg.HandedBack(order.task, found.chunk, found.scope)
@@ -511,10 +514,12 @@ class Agent:
         plain = (value,) if type(value) in _PLAIN and _is_small(value) else None
         if plain is not None and results[0].scope is not _UNSCOPED:
             plain = None
+        elif order.how is not None and order.how.split:
+            plain = _all_plain(value, results)
         return msg.Finished(order.task, results, started, time.time(), plain)
 
     def _attempt_sealed(
-        self, order: msg.Run, function: _Function, started: float, inputs: list[Any], seal: Scope
+        self, order: msg.Run, callee: Any, started: float, inputs: list[Any], seal: Scope
     ) -> msg.Report:
         """Runs a task that has a sealed input: what it gives is sealed, all else stays here."""
 
@@ -523,7 +528,6 @@ class Agent:
 
         with self.seals.put_on(order.task, seal):
             try:
-                callee = inputs[0] if order.digest == FIRST_INPUT else function.load()
                 results, _ = run_task(order, callee, inputs, keep)
             except BaseException as error:  # noqa: BLE001  # a task may raise what it likes
                 failure = sealed_error(error, self._place(order.processor))
@@ -563,13 +567,20 @@ class Agent:
             values.append(value)
         return values, seal
 
+    def _handles_in_place_of(self, chunks: Iterable[int], values: Iterable[Any]) -> list[Any]:
+        """Makes handles to a task's inputs; large buffers of its arguments are none of these."""
+        return [
+            value if type(value) is Blob else self.revive_chunk(self.store.describe(chunk))
+            for chunk, value in zip(chunks, values, strict=True)
+        ]
+
     def _keep(self, chunk: int, value: Any, scope: Scope, processor: Processor) -> StoredChunk:
         """Keeps one result; a chunk made here and returned gives it its own scope."""
         if type(value) is ModuleType:
             # A module is the name of something that every process has for itself.
             scope = AnyScope()
         elif type(value) is Chunk and value.id in self.store:
-            return self.store.alias(chunk, value.id)
+            return self.store.alias(chunk, value.id, processor)
         return self.store.put(chunk, value, scope, processor)
 
     def _place(self, processor: Processor | None = None) -> str:
@@ -898,6 +909,13 @@ class Agent:
             "functions": len(self._functions),
             "running": len(self._running),
         }
+
+
+def _all_plain(values: Sequence[Any], results: Sequence[StoredChunk]) -> tuple[Any, ...] | None:
+    """Returns several results where each of them may go with the word that it is made."""
+    plain = all(type(value) in _PLAIN and _is_small(value) for value in values)
+    free = all(result.scope is _UNSCOPED for result in results)
+    return tuple(values) if plain and free else None
 
 
 def _is_small(value: Any) -> bool:

@@ -164,6 +164,7 @@ class Children:
             spec.outputs,
             spec.result_scope,
             spec.around,
+            spec.how,
         )
         self._agent.run_here(order, call.function)
 
@@ -238,8 +239,9 @@ class Children:
             task = self.waited_for.pop(order.task, None)
         if task is None:
             return
-        for handle, stored in zip((task, *task.outputs.values()), order.results, strict=False):
-            handle.stored = stored
+        stored = {result.id: result for result in order.results}
+        for handle in (task, *task.outputs.values()):
+            handle.stored = stored.get(handle.chunk_id)
         task.plain_value = order.value
         if order.state == "cancelled":
             for handle in (task, *task.outputs.values()):

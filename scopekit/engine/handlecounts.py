@@ -2,10 +2,11 @@
 
 The client knows nothing of such a chunk until a handle to it leaves its process. Whoever
 reads a handle elsewhere says so (*borrowed*), and says when its last one is gone
-(*returned*). The home of a chunk drops it once it has no handle left and none ever left;
-else it asks (*unheld*), for only the client has heard what others read. A handle travels
-inside of a value, and who reads it speaks of it before it speaks of a task that had the
-value: as long as a word may come, the value lives at its home, with a handle in it.
+(*returned*); likewise whoever reads a handle to what a task gave as its result. The home
+of a chunk drops it once it has no handle left and none ever left; else it asks
+(*unheld*), for only the client has heard what others read. A handle travels inside of a
+value, and who reads it speaks of it before it speaks of a task that had the value: as
+long as a word may come, the value lives at its home, with a handle in it.
 """
 
 from __future__ import annotations
@@ -17,20 +18,15 @@ from scopekit.wire import messages as msg
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from scopekit.graph import StoredChunk, WorkerId
+    from scopekit.graph import StoredChunk
 
 __all__ = ("HandleCounts",)
 
 
 class HandleCounts:
-    """The handles of one process; whoever calls holds its lock.
+    """The handles of one process; whoever calls holds its lock."""
 
-    Args:
-        worker: the process.
-    """
-
-    def __init__(self, worker: WorkerId) -> None:
-        self._worker = worker
+    def __init__(self) -> None:
         self._own: dict[int, int] = {}
         self._left: set[int] = set()
         self._borrowed: dict[int, int] = {}
@@ -48,7 +44,7 @@ class HandleCounts:
         chunk = stored.id
         if chunk in self._own:
             self._own[chunk] += 1
-        elif stored.processor.worker != self._worker:
+        else:
             before = self._borrowed.get(chunk, 0)
             self._borrowed[chunk] = before + 1
             if not before:

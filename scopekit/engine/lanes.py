@@ -205,3 +205,5 @@ class ThreadLane:
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None and not self._closed:
             contextvars.copy_context().run(job)
+            # Else it would keep its task alive until the next one comes.
+            del job

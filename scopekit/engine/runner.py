@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import repeat
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,8 @@ def run_task(
         keep: stores one result.
 
     Returns:
-        A description of each result, in order, with the first result itself.
+        A description of each result, in order, with the first result itself, or all of
+        them where the function's tuple was split.
     """
     value = _call(function, order.arguments, inputs)
     if isinstance(value, CoroutineType):
@@ -44,14 +46,18 @@ def run_task(
 
         value = asyncio.run(value)
     scope = order.result_scope or _UNSCOPED
-    if len(order.outputs) == 1:
+    split = order.how is not None and order.how.split
+    if len(order.outputs) == 1 and not split:
         return (keep(order.outputs[0], value, scope, order.processor),), value
     parts = _split(value, order)
+    scopes = order.how.result_scopes if order.how is not None else ()
     kept = tuple(
-        keep(chunk, result, scope, order.processor)
-        for chunk, result in zip(order.outputs, parts, strict=True)
+        keep(chunk, result, where or _UNSCOPED, order.processor)
+        for chunk, result, where in zip(
+            order.outputs, parts, scopes or repeat(scope, len(parts)), strict=True
+        )
     )
-    return kept, parts[0]
+    return kept, parts if split else parts[0]
 
 
 def _call(

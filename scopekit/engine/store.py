@@ -112,11 +112,23 @@ class Store:
         self._entries[chunk].loan = blob.loan = loan
         return stored._replace(type="buffer", nbytes=memoryview(data).nbytes)
 
-    def alias(self, chunk: int, existing: int) -> StoredChunk:
-        """Keeps a value that is here already under a second id."""
+    def alias(self, chunk: int, existing: int, processor: Processor) -> StoredChunk:
+        """Keeps a value that is here already under a second id.
+
+        Args:
+            chunk: the second id.
+            existing: the first one.
+            processor: the home of the second one, if this is a copy of a value of others.
+        """
         with self._lock:
-            entry = self._entries[chunk] = self._entries[existing]
-            entry.ids += 1
+            entry = self._entries[existing]
+            if entry.processor.worker != self._worker:
+                loan = entry.loan if entry.borrowed else None
+                copy = _Entry(entry.value, entry.scope, processor, 1, loan, entry.borrowed)
+                self._entries[chunk] = copy
+            else:
+                self._entries[chunk] = entry
+                entry.ids += 1
         return self.describe(chunk)
 
     def rescope(self, chunk: int, scope: Scope) -> None:

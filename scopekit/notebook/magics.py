@@ -129,6 +129,9 @@ class _Magics:
             name=           what graphs and messages call it
             wait_for=       seconds to wait for a processor that does not exist yet
             idempotent=     False if it may not be started again after its worker died
+            priority=       the higher, the sooner it runs if it has to wait for a processor
+            meta=           True if the cell is to see handles instead of their values
+            get_result=     True to bring what it gives here as soon as that is made
 
         Scopes are written worker(2), worker(1, thread=0), worker(0, 1), node("a"),
         thread(0), any, default, or with the notebook's own names; & and | join them.
@@ -245,12 +248,17 @@ class _Magics:
             unknown: dict[str, Any] = dict.fromkeys(name for name in texts if name not in known)
             Options.checked(unknown, magic)
             values = {name: self._value(name, text) for name, text in texts.items()}
-            return Options.checked(values, magic)
+            given = Options.checked(values, magic)
         except OptionTextError as error:
             raise UsageError(f"{magic}: {error}") from None
         except ScopeError as error:
             text = str(error)
             raise UsageError(text if text.startswith(magic) else f"{magic}: {text}") from None
+        if given.outputs:
+            raise UsageError(
+                f"{magic}: the names that a cell assigns are its outputs; leave outputs= out"
+            )
+        return given
 
     def _value(self, name: str, text: str) -> Any:
         namespace = {**self._shell.user_ns, **_WORDS}

@@ -60,7 +60,7 @@ class Choosing(Records):
             return explain(
                 spec.name, operands, self.topology, outcome="waiting", waiting_for=missing
             )
-        choice = self._choose(record, forced=True)
+        choice = self._choose(record, mask, forced=True)
         if choice is None:
             rule = "all that may run it are kept for others"
             return explain(spec.name, operands, self.topology, outcome="queued", rule=rule)
@@ -86,16 +86,15 @@ class Choosing(Records):
                 makers.append(maker)
         return makers
 
-    def _choose(self, record: TaskRecord, *, forced: bool) -> tuple[Load, str] | None:
-        """Chooses among the allowed processors.
+    def _choose(self, record: TaskRecord, allowed: int, *, forced: bool) -> tuple[Load, str] | None:
+        """Chooses among the allowed processors, or some of them.
 
         Returns:
             The load of the processor with the reason in words, None if none has room.
         """
-        allowed = record.allowed
         loads = self.loads
         if record.spec.inputs:
-            near = self._near(record, forced=forced)
+            near = self._near(record, allowed, forced=forced)
             if near is not None:
                 return near
         load = loads.pick(allowed)
@@ -112,7 +111,7 @@ class Choosing(Records):
         least = min(open_to_all, key=lambda load: load.seconds, default=None)
         return None if least is None else (least, "least loaded")
 
-    def _near(self, record: TaskRecord, *, forced: bool) -> tuple[Load, str] | None:
+    def _near(self, record: TaskRecord, allowed: int, *, forced: bool) -> tuple[Load, str] | None:
         """Weighs the processors where a task's inputs are against the least loaded one.
 
         Returns:
@@ -124,7 +123,7 @@ class Choosing(Records):
         loads = self.loads
         usable = loads.may_wait_at if record.missing or forced else loads.has_room
         for worker, saved in homes.items():
-            load = loads.least(record.allowed, worker)
+            load = loads.least(allowed, worker)
             if load is None:
                 continue
             # Where moving takes longer than waiting, a task waits.
@@ -135,10 +134,10 @@ class Choosing(Records):
                     best, best_cost = load, cost
         if best is None:
             return None
-        if record.allowed == best.bit:
+        if allowed == best.bit:
             return best, "the only processor allowed"
         if best_cost > ready + self.transfers.latency:
-            other = loads.pick(self._elsewhere(record.allowed, homes))
+            other = loads.pick(self._elsewhere(allowed, homes))
             if other is not None:
                 begin = max(loads.seconds_of(other.processor.worker), ready)
                 if begin + to_move < best_cost:

@@ -102,6 +102,9 @@ class Chunks:
             if spec.result_scope is not None:
                 chunk.declared = spec.result_scope
             self.records[output] = chunk
+        if spec.how is not None and spec.how.result_scopes:
+            for output, scope in zip(spec.outputs, spec.how.result_scopes, strict=True):
+                self.records[output].declared = scope
 
     def hold(
         self, stored: StoredChunk, worker: WorkerId, at: float, topology: Topology

@@ -40,6 +40,7 @@ __all__ = (
     "ProcessChanged",
     "Refuse",
     "RescopeChunk",
+    "ResultsBrought",
     "RetractRuns",
     "RunFailed",
     "RunFinished",
@@ -111,8 +112,8 @@ class RunFinished(NamedTuple):
 
     Attributes:
         results: one entry for each output of the task, in order.
-        told: True if the value of the first one came along, so that whoever holds its
-            handle has it.
+        told: True if the value of the first one came along, or of all where the task
+            splits its result, so that whoever holds a handle to it has it.
     """
 
     task: int
@@ -197,6 +198,12 @@ class HandlesAdded(NamedTuple):
 
 class HandlesDropped(NamedTuple):
     """Handles to chunks are gone."""
+
+    chunks: tuple[int, ...]
+
+
+class ResultsBrought(NamedTuple):
+    """The values of results came to whoever holds the handles of their tasks."""
 
     chunks: tuple[int, ...]
 
@@ -315,6 +322,7 @@ Event = (
     | ChunkFailed
     | HandlesAdded
     | HandlesDropped
+    | ResultsBrought
     | ChunkBorrowed
     | HandlesReturned
     | ChunksUnheld

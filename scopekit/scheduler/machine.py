@@ -90,6 +90,7 @@ class Scheduler(Changing):
             ev.ChunkFailed: self._on_chunk_failed,
             ev.HandlesAdded: self._on_handles_added,
             ev.HandlesDropped: self._on_handles_dropped,
+            ev.ResultsBrought: self._on_brought,
             ev.ChunkBorrowed: self._on_borrowed,
             ev.HandlesReturned: self._on_handles_returned,
             ev.ChunksUnheld: self._on_unheld,
@@ -156,6 +157,8 @@ class Scheduler(Changing):
         self._at = self._clock = at
         record = self.tasks[spec.id] = TaskRecord(spec, at, self.out.cause)
         self.table.expect_outputs(record)
+        if spec.priority:
+            self._knows_priorities = True
         error = self._refused_at_spawn(record)
         if error is not None:
             record.topology = self.topology
@@ -174,6 +177,8 @@ class Scheduler(Changing):
         self._at = at
         record = self.tasks[spec.id] = TaskRecord(spec, at, self.out.cause)
         self.table.expect_outputs(record)
+        if spec.priority:
+            self._knows_priorities = True
         self.table.lend(worker, spec.outputs)
         # What was kept may have begun already.
         error = self._refused_at_spawn(record) if processor is None else None
@@ -277,7 +282,9 @@ class Scheduler(Changing):
         if self.doubts.scoped.get(function) is not scoped:
             self._to_place.extend(self.doubts.learn(function, scoped=scoped))
         if told:
-            for chunk in self.table.find(record.spec.outputs[:1]):
+            how, outputs = record.spec.how, record.spec.outputs
+            split = how is not None and how.split
+            for chunk in self.table.find(outputs if split else outputs[:1]):
                 chunk.told = True
         self._end(record, "done", at=finished)
 
@@ -484,6 +491,12 @@ class Scheduler(Changing):
     def _on_handles_dropped(self, event: ev.HandlesDropped) -> None:
         self.table.drop_handles(event.chunks)
 
+    def _on_brought(self, event: ev.ResultsBrought) -> None:
+        for chunk in self.table.find(event.chunks):
+            # Others than the task's own handle may be without the value.
+            if chunk.handles == 1:
+                chunk.told = True
+
     def _on_borrowed(self, event: ev.ChunkBorrowed) -> None:
         stored = event.chunk
         home = stored.processor.worker
@@ -493,7 +506,10 @@ class Scheduler(Changing):
             self.expect(ChunkRecord(stored.id, stored.scope, processor=stored.processor, handles=1))
             self.table.hold(stored, home, event.at, self.topology)
         else:
-            self.table.records[stored.id].handles += 1
+            known = self.table.records[stored.id]
+            known.handles += 1
+            # Whoever has this handle may not have the value.
+            known.told = False
         self.table.lend(event.worker, (stored.id,))
 
     def _on_unheld(self, event: ev.ChunksUnheld) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING
 
 from scopekit.errors import (
@@ -57,13 +56,13 @@ class Placing(Ending):
         if doubted:
             self._place_by_doubted(record, doubted)
             return
-        choice = self._choose(record, forced=forced)
+        among = record.allowed if forced else self._not_outranked(record)
+        choice = self._choose(record, among, forced=forced)
         if choice is not None:
             self._send(record, *choice)
             return
         self._turn(record, "waiting" if record.missing else "queued")
-        record.line = record.allowed
-        self._lines.setdefault(record.allowed, deque()).append(spec.id)
+        self._line_up(record, record.allowed)
 
     def _place_by_doubted(self, record: TaskRecord, makers: list[TaskRecord]) -> None:
         """Sends a task to where its doubted inputs are made; else it waits until they are."""

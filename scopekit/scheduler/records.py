@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from scopekit.graph import ChunkRecord, Input, TaskRecord, WorkerId
     from scopekit.places import Topology
     from scopekit.rescoping import Rescoping
+    from scopekit.scheduler.lines import Ranked
     from scopekit.scopes import Processor, Scope
 
 __all__ = ("Records", "outcome")
@@ -47,7 +48,9 @@ class Records:
         self.doubts = Doubts()
         # Tasks that have no processor: in lines by the mask of where they may run, without
         # anybody who may run them now, and to be alone in a process.
-        self._lines: dict[int, deque[int]] = {}
+        self._lines: dict[int, deque[int] | Ranked] = {}
+        self._ranked: dict[int, Ranked] = {}  # those of the lines that have priorities
+        self._knows_priorities = False
         self._unmatched: dict[int, None] = {}
         self._suspects: dict[int, None] = {}
         self._unplanned: dict[int, None] = {}  # whose results others were sent ahead for
@@ -69,14 +72,18 @@ class Records:
         return self.table.records
 
     def found(self, tasks: Iterable[int]) -> Iterator[TaskRecord]:
-        """Yields the records of tasks, of those that were not folded away.
+        """Yields the records of tasks, of those that were not folded away, by priority.
 
         What waits for a chunk stays on its list when it ends otherwise, perhaps for long.
         """
-        for task in tasks:
+        for task in self._by_priority(tasks) if self._knows_priorities else tasks:
             record = self.tasks.get(task)
             if record is not None:
                 yield record
+
+    def _by_priority(self, tasks: Iterable[int]) -> list[int]:
+        known = self.tasks
+        return sorted(tasks, key=lambda t: -known[t].spec.priority if t in known else 0)
 
     # -- scopes of a task ----------------------------------------------------------
 

@@ -186,8 +186,10 @@ class Recovering(Placing):
             if is_lined_up(self.tasks.get(task), mask)
         }
         self._lines = {}
+        self._ranked = {}
         suspects, self._suspects = self._suspects, {}
-        for task in [*suspects, *sorted(lined_up), *self._unmatched]:
+        waiting = [*suspects, *sorted(lined_up), *self._unmatched]
+        for task in self._by_priority(waiting) if self._knows_priorities else waiting:
             record = self.tasks[task]
             self._turn(record, "waiting")
             record.line = 0

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from scopekit.graph import FINAL_STATES, TaskRecord
 from scopekit.scheduler import events as ev
 from scopekit.scheduler.choosing import Choosing
+from scopekit.scheduler.lines import Ranked
 
 if TYPE_CHECKING:
     from scopekit.graph import ChunkRecord, TaskState, WorkerId
@@ -90,9 +92,46 @@ class Sending(Choosing):
         bit = load.bit
         served = [mask for mask in self._lines if mask & bit]
         while served:
-            oldest = min(served, key=lambda mask: self._lines[mask][0])
+            oldest = min(served, key=self._order if self._ranked else self._age)
             if not self._serve_head(oldest):
                 served.remove(oldest)
+
+    def _age(self, mask: int) -> int:
+        return self._lines[mask][0]
+
+    def _order(self, mask: int) -> tuple[int, int]:
+        """Says when a line is served: by the priority, then by the age, of its first task."""
+        line = self._lines[mask]
+        return -_priority_of(line), line[0]
+
+    def _line_up(self, record: TaskRecord, mask: int) -> None:
+        """Has a task wait until one of some processors has room."""
+        record.line = mask
+        task, priority = record.spec.id, record.spec.priority
+        if not priority:
+            self._lines.setdefault(mask, deque()).append(task)
+            return
+        line = self._ranked.get(mask)
+        if line is None:
+            line = self._lines[mask] = self._ranked[mask] = Ranked(self._lines.get(mask, ()))
+        line.push(task, priority)
+
+    def _not_outranked(self, record: TaskRecord) -> int:
+        """Returns where a task may run, without those for which others of more priority wait."""
+        priority, allowed = record.spec.priority, record.allowed
+        if self._ranked or (priority < 0 and self._lines):
+            for mask, line in self._lines.items():
+                if mask & allowed and self._waits_above(line, mask, priority):
+                    allowed &= ~mask
+        return allowed
+
+    def _waits_above(self, line: deque[int] | Ranked, mask: int, priority: int) -> bool:
+        """Tells whether a task of more priority waits in a line."""
+        if _priority_of(line) <= priority:
+            return False
+        # As a rule the first one does: what ended otherwise stays there only for a while.
+        above = line.above(priority) if type(line) is Ranked else line
+        return any(is_lined_up(self.tasks.get(task), mask) for task in above)
 
     def _serve_head(self, mask: int) -> bool:
         """Sends the first task of a line.
@@ -105,7 +144,7 @@ class Sending(Choosing):
         if record is not None and is_lined_up(record, mask):
             if self._is_judged_anew(record):
                 return self._pop_head(mask)
-            choice = self._choose(record, forced=False)
+            choice = self._choose(record, self._not_outranked(record), forced=False)
             if choice is None:
                 return False
             self._send(record, *choice)
@@ -116,6 +155,7 @@ class Sending(Choosing):
         line.popleft()
         if not line:
             del self._lines[mask]
+            self._ranked.pop(mask, None)
         return bool(line)
 
     def _use_room(self, load: Load) -> None:
@@ -168,6 +208,11 @@ class Sending(Choosing):
         if wanted:
             worker = loaded.processor.worker
             self.out.put(ev.RunsAskedBack(worker, tuple(wanted), self.out.cause))
+
+
+def _priority_of(line: deque[int] | Ranked) -> int:
+    """Returns the priority of the first task of a line."""
+    return line.priority if type(line) is Ranked else 0
 
 
 def is_lined_up(record: TaskRecord | None, mask: int) -> bool:

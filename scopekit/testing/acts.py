@@ -77,6 +77,7 @@ class Spawn:
         retries: how often it is tried again.
         fails: how many of its runs raise, -1 for all.
         kills: how many of its runs kill their process, -1 for all.
+        priority: the higher, the sooner it is sent if it has to wait for a processor.
     """
 
     at: float
@@ -93,6 +94,7 @@ class Spawn:
     retries: int = 0
     fails: int = 0
     kills: int = 0
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,6 +78,9 @@ class _Drawing:
         if self.labelled:
             self.scoped = self.waiting = 0.5
             self.dropping *= 0.4
+        # What came later is drawn apart, so that the rest of each world stays as it was.
+        self.more = Random(f"{seed} more")
+        self.ranking = self.more.random() < 0.3
 
     def _armed(self, chance: float) -> float:
         return float(self.random.random() < chance)
@@ -145,6 +148,7 @@ class _Drawing:
                 retries=random.choice((0, 0, 1, 2)),
                 fails=random.choice((1, 1, 2, -1)) if random.random() < self.failing else 0,
                 kills=random.choice((1, 2, -1)) if random.random() < self.killing else 0,
+                priority=self.more.choice((0, 0, 1, 2, -1)) if self.ranking else 0,
             )
         )
         for output in range(outputs):

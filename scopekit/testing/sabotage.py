@@ -97,9 +97,11 @@ class WidensScopes(Scheduler):
 class SendsAnywhere(Scheduler):
     """Gives tasks to whoever is idle, whatever their scopes."""
 
-    def _choose(self, record: TaskRecord, *, forced: bool) -> tuple[Load, str] | None:
+    def _choose(self, record: TaskRecord, allowed: int, *, forced: bool) -> tuple[Load, str] | None:
         load = self.loads.pick(self.topology.everything)
-        return (load, "idle") if load is not None else super()._choose(record, forced=forced)
+        if load is not None:
+            return load, "idle"
+        return super()._choose(record, allowed, forced=forced)
 
 
 class SendsTwice(Scheduler):

@@ -374,6 +374,7 @@ class World:
             wait_for=act.wait_for,
             idempotent=act.idempotent,
             retries=act.retries,
+            priority=act.priority,
         )
         commands = self._take_in(ev.TaskSpawned(spec, self.clock))
         if any(isinstance(command, ev.Refuse) for command in commands):

@@ -165,7 +165,7 @@ def _slim(item: Any) -> Any:
     """Leaves out what nearly every item has alike: for one alone, that is most of the cost."""
     if type(item) is msg.Run:
         place = item.processor
-        plain = item.result_scope is None and item.around is None
+        plain = item.result_scope is None and item.around is None and item.how is None
         if type(place) is ThreadProc and plain:
             return (*item[:6], (place.worker, place.index), item.inputs, item.outputs)
     elif type(item) is msg.Finished and len(item.results) == 1:
@@ -367,10 +367,32 @@ def _sparse(values: Sequence[Any]) -> tuple[Column, list[Buffer]]:
     return array("I", places), [values[place] for place in places]
 
 
-def _dense(parts: _Parts, count: int) -> list[bytes | None]:
+def _few(values: Sequence[Any]) -> tuple[Column, list[Any]]:
+    """Packs what few items have: which items, and what."""
+    if values.count(None) == len(values):
+        return array("I"), []
+    places = [place for place, value in enumerate(values) if value is not None]
+    return array("I", places), [values[place] for place in places]
+
+
+def _spread(places: Column, values: Sequence[Any], count: int) -> Iterable[Any]:
+    if not len(places):
+        return repeat(None, count)
+    spread: list[Any] = [None] * count
+    for place, value in zip(places, values, strict=True):
+        spread[place] = value
+    return spread
+
+
+def _some_places(parts: _Parts, count: int) -> Column:
     places = parts.column("I")
     if len(places) and (max(places) >= count or len(set(places)) != len(places)):
         raise ProtocolError("a batch refers to something that is not in it")
+    return places
+
+
+def _dense(parts: _Parts, count: int) -> list[bytes | None]:
+    places = _some_places(parts, count)
     values: list[bytes | None] = [None] * count
     for place in places:
         values[place] = bytes(parts.blob())
@@ -429,7 +451,7 @@ def _unpack_puts(parts: _Parts, count: int) -> Iterable[Any]:
 def _pack_runs(runs: Sequence[msg.Run]) -> tuple[list[Column], list[Buffer]]:
     columns_of_runs = zip(*runs, strict=True)
     tasks, names, digests, functions, forgets, arguments, *placed = columns_of_runs
-    processors, inputs, outputs, scopes, arounds = placed
+    processors, inputs, outputs, scopes, arounds, hows = placed
     digest_list, digest_places = _by_value(digests)
     processor_list, processor_places = _by_identity(processors)
     scope_list, scope_places = _by_identity(scopes)
@@ -437,12 +459,14 @@ def _pack_runs(runs: Sequence[msg.Run]) -> tuple[list[Column], list[Buffer]]:
     around_list, around_places = _by_identity(arounds) if any(arounds) else ([], _NO_PLACES)
     function_places, function_blobs = _sparse(functions)
     pickle_places, pickles = _sparse(arguments)
+    how_places, how_list = _few(hows)
     plain = [each for each in arguments if not isinstance(each, bytes)]
-    lists = [digest_list, processor_list, scope_list, forget_list, around_list]
+    lists = [digest_list, processor_list, scope_list, forget_list, around_list, how_list]
     columns = [
         *(array("Q", tasks), *digest_places, *processor_places, *scope_places, *forget_places),
         *around_places,
         *(function_places, pickle_places, *_lengths_and_ids(inputs), *_lengths_and_ids(outputs)),
+        how_places,
     ]
     blobs = [_dump_names(names), *function_blobs, *pickles, dump_own(lists), _dump_plain([plain])]
     return columns, blobs
@@ -456,10 +480,11 @@ def _unpack_runs(parts: _Parts, count: int) -> Iterable[Any]:
     names = parts.blob()
     functions, pickled = _dense(parts, count), _dense(parts, count)
     inputs, outputs = _tuples(parts, count), _tuples(parts, count)
+    how_places = _some_places(parts, count)
     lists, plain = parts.blob(), parts.blob()
 
     def runs() -> Iterable[msg.Run]:
-        *palettes, around = _load(lists, *sizes, size_of_arounds)
+        *palettes, around, how_list = _load(lists, *sizes, size_of_arounds, len(how_places))
         palettes[2] = _with_one_any(palettes[2])
         digests, processors, scopes, forgets = (
             map(palette.__getitem__, where) for palette, where in zip(palettes, places, strict=True)
@@ -471,6 +496,7 @@ def _unpack_runs(parts: _Parts, count: int) -> Iterable[Any]:
         columns = zip(
             *(tasks, _load_names(names, count), digests, functions, forgets, arguments),
             *(processors, inputs, outputs, scopes, arounds),
+            _spread(how_places, how_list, count),
             strict=True,
         )
         return map(msg.Run._make, columns)

@@ -243,6 +243,8 @@ def _take_out(
     above: frozenset[int] = frozenset(),
 ) -> Any:
     if isinstance(value, (Task, Chunk)):
+        if isinstance(value, Task) and value.parts:
+            return tuple(_take_out(part, origin, found) for part in value.parts)
         found.append((origin, value))
         return _Slot(len(found) - 1)
     if type(value) not in _CONTAINERS or not _holds_handles(value, origin):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from scopekit.graph import StoredChunk, TaskSpec, TaskState, WorkerId
+    from scopekit.graph import How, StoredChunk, TaskSpec, TaskState, WorkerId
     from scopekit.places import Topology
     from scopekit.rescoping import Rescoping
     from scopekit.scopes import Processor, Scope
@@ -148,6 +148,7 @@ class Run(NamedTuple):
         outputs: the ids under which to keep the results.
         result_scope: the scope of results that bring none of their own, or None.
         around: what blocks around its spawn say of the tasks that it spawns, or None.
+        how: what few tasks ask for besides, or None.
     """
 
     task: int
@@ -161,6 +162,7 @@ class Run(NamedTuple):
     outputs: tuple[int, ...]
     result_scope: Scope | None
     around: Any = None
+    how: How | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,7 +275,8 @@ class Finished(NamedTuple):
     Attributes:
         results: what the engine keeps, one for each output.
         value: the first result itself, in a tuple of one, where it is small, plain and
-            may be had by the client; else None.
+            may be had by the client; else None. Where the function's tuple was split, all
+            results, if they are all like that.
     """
 
     task: int

@@ -36,6 +36,7 @@ def start_lazy_threads(session):
     late = session.options(single="client").spawn(_later)
     late.add_done_callback(lambda _: gate.set())
     late.result(30)
+    session.options(get_result=True).spawn(list).result(30)
     assert called.wait(30)
     assert gate.wait(30)
 

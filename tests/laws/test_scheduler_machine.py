@@ -166,6 +166,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         result_scope=st.one_of(st.none(), st.none(), SCOPES),
         idempotent=st.booleans(),
         retries=st.integers(0, 1),
+        priority=st.sampled_from([0, 0, 0, 1, -1]),
         outputs=st.sampled_from([1, 1, 2]),
         function=st.sampled_from("fgh"),
     )

@@ -269,6 +269,7 @@ def test_a_value_whose_scope_leaves_the_notebook_out_is_not_shown(notebook):
         ("name=3", "name=3 is no text"),
         ("fast", "'fast' is not"),
         ("wait_for=-1", "wait_for=-1"),
+        ("outputs=2", "%%spawn: the names that a cell assigns are its outputs"),
     ],
 )
 def test_a_bad_option_is_one_line_under_the_cell(notebook, line, complaint):
@@ -291,6 +292,14 @@ def test_a_cell_that_is_no_python_is_not_sent(notebook):
 
 def test_an_empty_cell_is_refused(notebook):
     assert "there is nothing to run" in notebook.run("%%spawn\n  ").text
+
+
+def test_a_cell_may_see_handles_and_have_its_value_brought(notebook):
+    notebook.run("%%spawn scope=worker(1)\nseen = [1, 2]")
+    line = "%%spawn meta=True get_result=True name='looking'"
+    code = f"{line}\nkind = type(seen).__name__\nkind, seen.fetch()"
+    notebook.shows(code, "('Chunk', [1, 2])")
+    assert notebook.run("kind.plain_value").text == "('Chunk',)"
 
 
 # -- options are expressions of the notebook ----------------------------------------------------

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scopekit.errors import ProtocolError
-from scopekit.graph import StoredChunk
+from scopekit.graph import How, StoredChunk
 from scopekit.scopes import AnyScope, CudaProc, ProcessScope, ThreadProc
 from scopekit.wire import messages as msg
 from scopekit.wire.batches import decode_orders, decode_reports, encode_orders, encode_reports
@@ -46,6 +46,8 @@ runs = st.builds(
     outputs=st.just((1,)) | tuples,
     result_scope=st.none() | scopes,
     around=st.none() | st.none() | st.sampled_from([("one",), ("another", 2)]),
+    how=st.none()
+    | st.builds(How, split=st.booleans(), result_scopes=st.lists(st.none() | scopes).map(tuple)),
 )
 parcels = st.builds(
     Parcel,

@@ -13,7 +13,7 @@ FOREIGN = StoredChunk(8, AnyScope(), ThreadProc(1, 0), "str", 1)
 
 @pytest.fixture
 def counts():
-    counts = HandleCounts(0)
+    counts = HandleCounts()
     counts.add_own(OWN.id)
     return counts
 
@@ -61,8 +61,10 @@ def test_the_first_handle_to_a_chunk_of_another_is_told_and_the_last_one_gone(co
     assert counts.revive(FOREIGN) == msg.Borrowed(FOREIGN)
 
 
-def test_handles_to_what_tasks_did_not_make_by_hand_do_not_count(counts):
-    known = StoredChunk(9, AnyScope(), ThreadProc(0, 0), "str", 1)
+def test_a_handle_to_what_a_task_gave_here_is_told_as_one_to_what_is_elsewhere(counts):
+    given = StoredChunk(9, AnyScope(), ThreadProc(0, 0), "str", 1)
 
-    assert counts.revive(known) is None
-    assert counts.release([known.id]) == ([], [])
+    assert counts.revive(given) == msg.Borrowed(given)
+    assert counts.revive(given) is None
+    assert counts.release([given.id]) == ([], [])
+    assert counts.release([given.id]) == ([], [msg.Returned((given.id,))])

@@ -1,6 +1,7 @@
 import asyncio
 import contextvars
 import threading
+import weakref
 
 import pytest
 
@@ -175,6 +176,20 @@ def test_a_thread_lane_keeps_the_order(thread_lane):
 
     assert done.wait(LIMIT)
     assert seen == list(range(500))
+
+
+def test_a_thread_lane_does_not_keep_what_it_ran(thread_lane):
+    class Job:
+        def __call__(self):
+            pass
+
+    job = Job()
+    gone = threading.Event()
+    weakref.finalize(job, gone.set)
+    thread_lane.submit(job)
+    del job
+
+    assert gone.wait(LIMIT)
 
 
 def test_a_closed_thread_lane_waits_for_what_runs_and_drops_the_rest():

@@ -105,6 +105,10 @@ def test_threads_and_coroutines_have_blocks_of_their_own():
         {"idempotent": "yes"},
         {"scope": 1.5},
         {"single": "x y"},
+        {"priority": "high"},
+        {"priority": 1.5},
+        {"priority": True},
+        {"priority": None},
     ],
 )
 def test_what_makes_no_sense_is_refused_where_it_is_written(options):

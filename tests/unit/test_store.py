@@ -103,7 +103,7 @@ def test_a_finalizer_may_come_back(store):
 def test_a_second_id_for_a_value_keeps_it(store):
     thing = Thing()
     store.put(1, thing, ProcessScope(0), HERE)
-    stored = store.alias(2, 1)
+    stored = store.alias(2, 1, HERE)
     store.drop([1])
 
     assert store.value(2) is thing
@@ -171,7 +171,7 @@ def test_only_what_is_valid_in_every_process_of_the_node_lies_in_shared_memory(
 def test_memory_is_free_again_once_the_last_name_of_a_value_is_dropped(lending_store):
     store, lender = lending_store
     store.put(1, LARGE, AnyScope(), HERE)
-    store.alias(2, 1)
+    store.alias(2, 1, HERE)
     loan = store.give(1, 1, lent=True)[1].loan
     store.drop([1])
     assert loan.stamp in lender._lent
@@ -209,3 +209,14 @@ def test_where_nothing_more_can_be_lent_the_bytes_go(lending_store):
     lender.close()
 
     assert load_parcel(store.give(1, 1, lent=True)[1]) == LARGE
+
+
+def test_a_second_name_of_a_copy_has_its_home_here(store):
+    """Nobody else has anything of that name."""
+    store.put(1, [1], NodeScope("a"), ThreadProc(1, 0))
+
+    stored = store.alias(2, 1, HERE)
+
+    assert (stored.processor, stored.scope) == (HERE, NodeScope("a"))
+    assert store.describe(1).processor == ThreadProc(1, 0)
+    assert store.value(2) is store.value(1)
