@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from scopekit import looking
 from scopekit.arguments import LargeArguments
+from scopekit.calls import end_executors, finish_executors
 from scopekit.driver import Driver
 from scopekit.engine.agent import Agent
 from scopekit.engine.lanes import InlineLane, ThreadLane
 from scopekit.engine.output import route_output
 from scopekit.engine.surroundings import Here, task_surroundings
 from scopekit.errors import NoProcessorError, ScopeError, ScopekitError, TaskCancelledError
+from scopekit.executor import SessionExecutor, open_executor
 from scopekit.fetching import Fetcher
 from scopekit.gather import gather, gather_chunks, wait_for
 from scopekit.graph import ChunkRecord, StoredChunk, TaskSpec
@@ -65,6 +67,7 @@ _sessions: list[Session] = []
 
 
 def _close_all() -> None:
+    finish_executors()
     for session in reversed(_sessions):
         with contextlib.suppress(Exception):  # the others must still be closed
             session.close()
@@ -284,6 +287,47 @@ class Session(Spawner):
         tasks = {worker: self.options(single=worker).spawn(f, *args) for worker in workers}
         values: dict[WorkerId, Any] = self.fetch(tasks)
         return values
+
+    def executor(
+        self,
+        scope: Any = None,
+        max_workers: int | None = None,
+        *,
+        initializer: Callable[..., Any] | None = None,
+        initargs: Iterable[Any] = (),
+        **options: Any,
+    ) -> SessionExecutor:
+        """Makes an executor whose calls are tasks, for code that knows only executors.
+
+        Args:
+            scope: where its tasks may run.
+            max_workers: how many of its tasks may be sent and unfinished at once; any
+                number if None.
+            initializer: is called in each process that runs its tasks, before the first.
+            initargs: the arguments of the initializer.
+            options: further options of its tasks, as for ``options``.
+
+        Returns:
+            A ``concurrent.futures.Executor``. The futures that it gives hold the values.
+
+        Raises:
+            ScopeError: an option is unknown or makes no sense.
+
+        Example:
+            >>> from scopekit import start
+            >>> with start(0) as session, session.executor() as pool:
+            ...     list(pool.map(abs, [-1, 2]))
+            [1, 2]
+        """
+        self._check_open()
+        return open_executor(
+            self,
+            max_workers,
+            initializer,
+            initargs,
+            {"scope": scope, **options},
+            threaded=self._link is not None,
+        )
 
     def _workers_in(self, scope: Scope) -> list[WorkerId]:
         processors = self.topology.select(self.topology.mask(scope))
@@ -693,6 +737,7 @@ class Session(Spawner):
             self._roster.stop_watching()
         self._driver.close()
         self._driver.end_all(_closed)
+        end_executors(self)
         if self._link is not None:
             self._large.clear()
         if self._roster is not None:

@@ -11,6 +11,7 @@ from scopekit.errors import ScopeError, ScopekitError
 from scopekit.graph import Input, TaskSpec
 from scopekit.handles import Chunk, Task
 from scopekit.options import DEFAULT_OPERANDS, NO_OPTIONS, Options, block_options, operands
+from scopekit.wire.around import Around
 from scopekit.wire.codec import pack_call, type_name
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from scopekit.scopes import Scope
     from scopekit.wire.codec import Call
 
-__all__ = ("SCOPE_OPTIONS", "OptionSet", "Spawner", "chunk_id_of", "function_name")
+__all__ = ("SCOPE_OPTIONS", "OptionSet", "Spawner", "around", "chunk_id_of", "function_name")
 
 SCOPE_OPTIONS = ("scope", "compute_scope", "result_scope")
 
@@ -241,6 +242,26 @@ def chunk_id_of(handle: Task | Chunk) -> int:
     return handle.chunk_id if isinstance(handle, Task) else handle.id
 
 
+def around(
+    outer: Callable[..., Any], head: tuple[Any, ...], f: Any, args: tuple[Any, ...]
+) -> tuple[Around, tuple[Any, ...]]:
+    """Puts a function around the one of a call.
+
+    Args:
+        outer: the function; gets ``head``, the function of the call, and its arguments.
+        head: plain values.
+        f: the function of the call, or a handle to it.
+        args: the positional arguments of the call.
+
+    Returns:
+        What to call instead, with which positional arguments.
+    """
+    if isinstance(f, (Task, Chunk)):
+        # A handle is found among the arguments, and not inside of anything else.
+        return Around(outer, head, None, function_name(f)), (f, *args)
+    return Around(outer, head, f), args
+
+
 def function_name(f: Any) -> str:
     """Returns what users call a function.
 
@@ -249,6 +270,8 @@ def function_name(f: Any) -> str:
     """
     if type(f) is FunctionType:
         return f.__name__ if f.__name__ != "<lambda>" else "lambda"
+    if type(f) is Around:
+        return f.name or function_name(f.inner)
     if isinstance(f, Task):
         return f.name
     if isinstance(f, Chunk):

@@ -32,6 +32,7 @@ from scopekit.guard import guard
 from scopekit.handles import Chunk, Task, handles_become, reviver
 from scopekit.scopes import AnyScope
 from scopekit.wire import messages as msg
+from scopekit.wire.around import innermost
 from scopekit.wire.codec import FIRST_INPUT, dump_error, load_value
 from scopekit.wire.lending import LoanOverError
 from scopekit.wire.parcels import load_parcel
@@ -85,7 +86,8 @@ class _Function:
             return self._kept
         assert self._pickled is not None
         loaded = load_value(self._pickled)
-        if isinstance(loaded, (FunctionType, type, functools.partial)):
+        inner = innermost(loaded)
+        if inner is None or isinstance(inner, (FunctionType, type, functools.partial)):
             self._kept = loaded
         return loaded
 
@@ -479,13 +481,17 @@ class Agent:
         except _NotHereError as found:
             return msg.HandedBack(order.task, found.chunk, found.scope)
         except BaseException as error:  # noqa: BLE001  # a task may raise what it likes
-            self._advise(error)
-            failure = dump_error(error, self._place(order.processor))
+            failure = self.describe(error, order.processor)
             return msg.RunError(order.task, failure, started, time.time())
         plain = (value,) if type(value) in _PLAIN and _is_small(value) else None
         if plain is not None and results[0].scope is not _UNSCOPED:
             plain = None
         return msg.Finished(order.task, results, started, time.time(), plain)
+
+    def describe(self, error: BaseException, processor: Processor) -> PickledError:
+        """Describes what a call raised here, with advice where there is any."""
+        self._advise(error)
+        return dump_error(error, self._place(processor))
 
     def _advise(self, error: BaseException) -> None:
         if isinstance(error, ModuleNotFoundError):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from scopekit.scopes import Processor, Scope
     from scopekit.wire.messages import PlainArguments, Run
 
-__all__ = ("run_task",)
+__all__ = ("awaited", "run_task")
 
 _UNSCOPED = AnyScope()
 
@@ -40,9 +40,7 @@ def run_task(
     """
     value = _call(function, order.arguments, inputs)
     if isinstance(value, CoroutineType):
-        import asyncio  # noqa: PLC0415  # slow to load
-
-        value = asyncio.run(value)
+        value = awaited(value)
     scope = order.result_scope or _UNSCOPED
     if len(order.outputs) == 1:
         return (keep(order.outputs[0], value, scope, order.processor),), value
@@ -52,6 +50,15 @@ def run_task(
         for chunk, result in zip(order.outputs, parts, strict=True)
     )
     return kept, parts[0]
+
+
+def awaited(value: Any) -> Any:
+    """Returns what a coroutine returns; any other value as it is."""
+    if not isinstance(value, CoroutineType):
+        return value
+    import asyncio  # noqa: PLC0415  # slow to load
+
+    return asyncio.run(value)
 
 
 def _call(
