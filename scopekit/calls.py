@@ -7,85 +7,29 @@ import contextvars
 import logging
 import queue
 import threading
-import time
 from collections import OrderedDict
-from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from scopekit.callfuture import CallFuture
 from scopekit.engine.initializing import InitializerError, initialized
 from scopekit.errors import TaskCancelledError
-from scopekit.handles import HiddenHandleError, Task
+from scopekit.handles import Task
 from scopekit.spawning import around
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from concurrent.futures import Future
 
     from scopekit.options import Options
     from scopekit.session import Session
 
-__all__ = ("CallFuture", "Calls", "end_executors", "finish_executors")
+__all__ = ("Calls", "end_executors", "finish_executors")
 
 _LOGGER = logging.getLogger("concurrent.futures")
 _JOIN = 5.0
 # Those that have a thread, until it ends.
 _working: dict[Calls, None] = {}
 _exiting = threading.Event()
-
-
-class CallFuture(Future[Any]):
-    """The future of one call: once it is done, its value is in this process.
-
-    It holds the value, and not the task that made it.
-    """
-
-    def __init__(self, calls: Calls) -> None:
-        super().__init__()
-        self._calls = calls
-        self.task: Task | None = None
-        self.claimed = False
-
-    def cancel(self) -> bool:
-        """Cancels the call if no processor was given it yet; tells whether it will not run."""
-        return self._calls.cancel(self)
-
-    def running(self) -> bool:
-        """Tells whether it is known to run."""
-        task = self.task
-        return task is not None and not self.done() and task.running()
-
-    def result(self, timeout: float | None = None) -> Any:
-        """Returns the value of the call; waits for it, without a limit if there is none."""
-        return super().result(self._wait(timeout))
-
-    def exception(self, timeout: float | None = None) -> BaseException | None:
-        """Returns the error of the call, None if it gave a value; waits as ``result`` does."""
-        return super().exception(self._wait(timeout))
-
-    def _wait(self, timeout: float | None) -> float | None:
-        """Receives in the caller's thread, as far as it can; returns the seconds left."""
-        task = self.task
-        if task is None or self._calls.behind:
-            # The executor's thread is to send the next one as soon as one has ended.
-            return timeout
-        until = None if timeout is None else time.monotonic() + timeout
-        self._calls.session.wait_for_task(task, timeout)
-        return None if until is None else until - time.monotonic()
-
-    def mark_cancelled(self) -> None:
-        """Tells everybody who waits that it will not run."""
-        super().cancel()
-        self.set_running_or_notify_cancel()
-
-    def _invoke_callbacks(self) -> None:
-        # A callback may wait for another call, and whoever settles calls must not.
-        if self._done_callbacks:  # type: ignore[attr-defined]
-            self._calls.session.call_back(super()._invoke_callbacks)  # type: ignore[misc]
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        raise HiddenHandleError(
-            "the future of an executor's call cannot be sent to an engine. Pass its result(), or"
-            " use session.spawn, whose tasks can be the arguments of others."
-        )
 
 
 class _Call(NamedTuple):
@@ -129,7 +73,8 @@ class Calls:
         self._waiting: OrderedDict[CallFuture, _Call] = OrderedDict()
         self._sent: dict[Task, CallFuture] = {}
         self._unfinished = 0
-        self._inbox: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
+        # Tasks that have ended, futures that nobody wants; None to look around.
+        self._inbox: queue.SimpleQueue[Task | Future[Any] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._shut = False
         self._closed = False
@@ -348,9 +293,12 @@ class Calls:
         with contextlib.suppress(queue.Empty):
             while True:
                 ended.append(self._inbox.get_nowait())
+        for unwanted in ended:
+            if isinstance(unwanted, CallFuture):
+                unwanted.cancel()
         # First, since processors may have nothing to do.
         self._send_waiting()
-        tasks = [task for task in ended if task is not None]
+        tasks = [task for task in ended if isinstance(task, Task)]
         if tasks:
             self._bring(tasks)
 
@@ -378,6 +326,11 @@ class Calls:
         """Takes no more calls; may run at any line, whenever Python collects the executor."""
         self._shut = True
         self._inbox.put(None)
+
+    def cancel_soon(self, futures: list[Future[Any]]) -> None:
+        """Cancels calls whose values nobody wants; may run at any line, as ``shut`` may."""
+        for future in reversed(futures):
+            self._inbox.put(future)
 
     def cancel_all(self) -> None:
         """Cancels what has not begun."""

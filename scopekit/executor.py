@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
 import time
@@ -22,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from concurrent.futures import Future
 
-    from scopekit.engine.batching import Batch
     from scopekit.session import Session
+    from scopekit.wire.codec import PickledError
 
 __all__ = ("SessionExecutor", "open_executor")
 
@@ -121,8 +120,8 @@ class SessionExecutor(Executor):
         until = None if timeout is None else time.monotonic() + timeout
         source = _Source(self, fn, zip(*iterables, strict=False), chunksize)
         futures = deque(itertools.islice(source, buffersize))
-        values = _values(futures, source if buffersize is not None else None, until)
-        return values if chunksize == 1 else _unpacked(values)
+        more = source if buffersize is not None else None
+        return _Results(self._calls, futures, more, until, batches=chunksize > 1)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Takes no more calls; those it was given are still made.
@@ -180,38 +179,77 @@ class _Source:
         return executor.submit(function, *args)
 
 
-def _values(
-    futures: deque[Future[Any]], source: _Source | None, until: float | None
-) -> Iterator[Any]:
-    try:
-        while futures:
-            if source is not None:
-                futures.extend(itertools.islice(source, 1))
-            # While the caller has a value, nothing here refers to it.
-            yield _value(futures.popleft(), until)
-    finally:
+class _Results:
+    """The values of a map, in order.
+
+    No generator: one that Python collects ends at any line, and there nobody may cancel.
+    """
+
+    def __init__(
+        self,
+        calls: Calls,
+        futures: deque[Future[Any]],
+        source: _Source | None,
+        until: float | None,
+        *,
+        batches: bool,
+    ) -> None:
+        self._calls = calls
+        self._futures = futures
+        self._source = source
+        self._until = until
+        self._batches = batches
+        # Of the batch that is here, the last value first; and the error that comes after.
+        self._values: list[Any] = []
+        self._failure: PickledError | None = None
+        self._begun = False
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        self._begun = True
+        if self._batches:
+            while not self._values:
+                self._take_batch()
+            return self._values.pop()
+        return self._next_value()
+
+    def _take_batch(self) -> None:
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            self.close()
+            raise failure.rebuild(f"raised on {failure.place}")
+        batch = self._next_value()
+        self._values = batch.values[::-1]
+        self._failure = batch.failure
+
+    def _next_value(self) -> Any:
+        if not self._futures:
+            raise StopIteration
+        if self._source is not None:
+            self._futures.extend(itertools.islice(self._source, 1))
+        future = self._futures.popleft()
+        try:
+            return future.result(None if self._until is None else self._until - time.monotonic())
+        except BaseException:
+            future.cancel()
+            self.close()
+            raise
+        finally:
+            # Else an error's traceback would lead to the future, which holds the error.
+            del future
+
+    def close(self) -> None:
+        """Cancels what has not begun; there are no further values."""
+        futures, self._futures = self._futures, deque()
+        self._values.clear()
+        self._failure = None
+        self._source = None
         for future in futures:
             future.cancel()
 
-
-def _value(future: Future[Any], until: float | None) -> Any:
-    try:
-        try:
-            return future.result(None if until is None else until - time.monotonic())
-        finally:
-            future.cancel()
-    finally:
-        # Else an error's traceback would lead to the future, which holds the error.
-        del future
-
-
-def _unpacked(batches: Iterator[Batch]) -> Iterator[Any]:
-    with contextlib.closing(batches):  # type: ignore[type-var]  # it is a generator
-        for batch in batches:
-            values = batch.values[::-1]
-            failure = batch.failure
-            del batch
-            while values:
-                yield values.pop()
-            if failure is not None:
-                raise failure.rebuild(f"raised on {failure.place}")
+    def __del__(self) -> None:
+        # Whoever never asks for a value wants the calls for what they do.
+        if self._futures and self._begun:
+            self._calls.cancel_soon(list(self._futures))

@@ -339,6 +339,20 @@ def test_a_map_that_fails_cancels_the_rest(narrow, tmp_path):
     narrow.shutdown()
 
 
+@pytest.mark.parametrize("chunksize", [1, 2])
+def test_a_map_that_is_left_early_cancels_what_has_not_begun(narrow, gate, tmp_path, chunksize):
+    traces = [str(tmp_path / str(i)) for i in range(20)]
+    opened = [str(tmp_path), str(tmp_path), *[str(gate)] * 18]
+
+    for value in narrow.map(hold, opened, traces, chunksize=chunksize):
+        assert value == "let go"
+        break
+    gate.touch()
+    narrow.shutdown()
+
+    assert len(list(tmp_path.iterdir())) < 20
+
+
 def test_map_keeps_no_value_that_the_caller_has(executor):
     """test_free_reference."""
     for chunksize in (1, 3):
