@@ -10,6 +10,7 @@ from scopekit.api import (
     explain,
     fetch,
     isready,
+    map,  # noqa: A004  # what it is called everywhere
     myid,
     num_processors,
     options,
@@ -107,6 +108,7 @@ __all__ = (
     "get_options",
     "isready",
     "load_ipython_extension",
+    "map",
     "myid",
     "num_processors",
     "options",

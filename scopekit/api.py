@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from scopekit.explanation import Explanation
     from scopekit.graph import WorkerId
+    from scopekit.mapping import Mapped
     from scopekit.scopes import Processor, Scope
 
 __all__ = (
@@ -31,6 +32,7 @@ __all__ = (
     "explain",
     "fetch",
     "isready",
+    "map",
     "myid",
     "num_processors",
     "options",
@@ -189,6 +191,28 @@ def options(**options: Any) -> OptionSet:
         ScopeError: an option is unknown or makes no sense.
     """
     return OptionSet(_session, Options.checked(options, "options"))
+
+
+def map(  # noqa: A001  # what it is called everywhere
+    f: Any,
+    /,
+    *iterables: Iterable[Any],
+    chunksize: int | None = None,
+    batch: int | None = None,
+    buffersize: int | None = None,
+    progress: bool | str = False,
+    **options: Any,
+) -> Mapped:
+    """Maps a function over iterables, in tasks; see :meth:`scopekit.Session.map`."""
+    return _session().map(
+        f,
+        *iterables,
+        chunksize=chunksize,
+        batch=batch,
+        buffersize=buffersize,
+        progress=progress,
+        **options,
+    )
 
 
 def plan(f: Any, /, *args: Any, **kwargs: Any) -> Explanation:

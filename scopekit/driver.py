@@ -128,6 +128,7 @@ class Driver:
         self._threaded = threaded
         self._inbox: deque[tuple[WorkerId, list[msg.Report]]] = deque()
         self._released: deque[int] = deque()
+        self._unwanted: deque[int] = deque()
         self._wake = threading.Event()
         self._closing = False
         self._broken: BaseException | None = None
@@ -365,6 +366,12 @@ class Driver:
         only leaves word for the driver's own thread.
         """
         self._released.append(chunk_id)
+        if self._dozing:
+            self._wake.set()
+
+    def cancel_soon(self, tasks: Sequence[int]) -> None:
+        """Has tasks cancelled; may run inside any other call, as ``release`` may."""
+        self._unwanted.extend(tasks)
         if self._dozing:
             self._wake.set()
 
@@ -608,6 +615,8 @@ class Driver:
         return _TICK if deadline is None else max(0.0, min(_TICK, deadline - time.time()))
 
     def _drop_released(self) -> None:
+        while self._unwanted:
+            self.handle(ev.CancelAsked(self._unwanted.popleft(), time.time()))
         gone: list[int] = []
         while self._released:
             gone.append(self._released.popleft())

@@ -269,6 +269,9 @@ class Session(Spawner):
             return scope
         return relocated(scope, current.topology.node_of, self.topology.node_of)
 
+    def _read(self, scope: Any) -> Scope:
+        return self._meant(as_scope(scope))
+
     def run(self, f: Callable[..., Any], *args: Any, scope: Any = None) -> dict[WorkerId, Any]:
         """Calls a function once in every process of a scope.
 
@@ -283,7 +286,7 @@ class Session(Spawner):
         Raises:
             NoProcessorError: no process lies in the scope.
         """
-        workers = self.workers if scope is None else self._workers_in(as_scope(scope))
+        workers = self.workers if scope is None else self._workers_in(self._read(scope))
         tasks = {worker: self.options(single=worker).spawn(f, *args) for worker in workers}
         values: dict[WorkerId, Any] = self.fetch(tasks)
         return values
@@ -356,7 +359,7 @@ class Session(Spawner):
         self._check_open()
         if isinstance(value, (Task, Chunk)):
             raise TypeError(f"a {type(value).__name__} is a handle already, not a value")
-        where = as_scope(scope) if scope is not None else AnyScope()
+        where = self._read(scope) if scope is not None else AnyScope()
         home = self._home(processor, where)
         chunk_id = next(self._ids)
         record = ChunkRecord(chunk_id, where, processor=home, type=type_name(value), handles=1)
@@ -550,6 +553,10 @@ class Session(Spawner):
             self._driver.handle(ev.ChunkStored(stored, holder, time.time()))
         return Chunk(self, stored.id, self.chunk_facts(stored.id))
 
+    def cancel_soon(self, tasks: Sequence[Task]) -> None:
+        """Has tasks cancelled that nobody wants; may run whenever Python collects something."""
+        self._driver.cancel_soon([task.id for task in tasks])
+
     def cancel_task(self, task: Task) -> bool:
         """Cancels a task that was not sent yet."""
         self._driver.handle(ev.CancelAsked(task.id, time.time()))
@@ -583,7 +590,7 @@ class Session(Spawner):
         Args:
             scope: the scope; where a task spawned here would run if None.
         """
-        wanted = operands(Options()) if scope is None else (("scope=", as_scope(scope)),)
+        wanted = operands(Options()) if scope is None else (("scope=", self._read(scope)),)
         return self.topology.select(allowed_mask(wanted, self.topology))
 
     def compatible_processors(self, scope: Any = None) -> tuple[Processor, ...]:
@@ -601,7 +608,7 @@ class Session(Spawner):
 
     def satisfiable(self, scope: Any) -> bool:
         """Tells whether a processor of the scope exists now."""
-        return bool(self.topology.mask(as_scope(scope)))
+        return bool(self.topology.mask(self._read(scope)))
 
     def statistics(self) -> dict[str, Any]:
         """Counts tasks by state, chunks, workers, what they are busy with, who was refused."""

@@ -15,9 +15,10 @@ from scopekit.wire.around import Around
 from scopekit.wire.codec import pack_call, type_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from scopekit.explanation import Explanation
+    from scopekit.mapping import Mapped
     from scopekit.scopes import Scope
     from scopekit.wire.codec import Call
 
@@ -94,6 +95,13 @@ class Spawner:
         """Tells where a call with these options would run, without running it."""
         raise NotImplementedError
 
+    def num_processors(self, scope: Any = None) -> int:
+        """Counts the processors of a scope."""
+        raise NotImplementedError
+
+    def cancel_soon(self, tasks: Sequence[Task]) -> None:
+        """Has tasks cancelled that nobody wants; may run whenever Python collects something."""
+
     # -- spawning -------------------------------------------------------------------
 
     def spawn(
@@ -138,6 +146,57 @@ class Spawner:
             ScopeError: an option is unknown or makes no sense.
         """
         return OptionSet(lambda: self, Options.checked(options, "options"))
+
+    def map(
+        self,
+        f: Any,
+        /,
+        *iterables: Iterable[Any],
+        chunksize: int | None = None,
+        batch: int | None = None,
+        buffersize: int | None = None,
+        progress: bool | str = False,
+        **options: Any,
+    ) -> Mapped:
+        """Maps a function over iterables, with several calls in one task where they are short.
+
+        Args:
+            f: the function, or a handle to it.
+            iterables: its positional arguments, one iterable for each; the shortest ends it.
+                They are read as values are taken, some ahead.
+            chunksize: how many calls go in one task; None to find out what suits them.
+            batch: the same.
+            buffersize: how many calls may be made ahead of the values that were taken; None
+                for as many as keep the processors busy.
+            progress: True for a progress bar, or what to write beside it.
+            options: where and how the calls run, as for ``options``.
+
+        Returns:
+            An iterator over the values, in order. It raises the error of a call at its turn,
+            with its index as a note. Closing it, or an error, cancels what has not begun.
+
+        Raises:
+            ScopeError: an option is unknown or makes no sense.
+            ScopekitError: the first call cannot be a task.
+
+        Example:
+            >>> from scopekit import start
+            >>> with start(0) as session:
+            ...     list(session.map(pow, [1, 2, 3], [2, 2, 2]))
+            [1, 4, 9]
+        """
+        from scopekit.mapping import map_calls  # noqa: PLC0415  # it spawns by this class
+
+        return map_calls(
+            self,
+            f,
+            iterables,
+            chunksize=chunksize,
+            batch=batch,
+            buffersize=buffersize,
+            progress=progress,
+            options=options,
+        )
 
     def submit(
         self,

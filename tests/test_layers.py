@@ -29,7 +29,7 @@ LAYERS = {
             "spawning",
             "arguments",
         ),
-        *("inside", "removal", "callfuture", "calls", "executor", "session", "api"),
+        *("inside", "removal", "callfuture", "calls", "executor", "mapping", "session", "api"),
     ),
     5: ("plots", "encoding", "layout", "report", "notebook", "cli", "demo", "testing", "bench"),
 }

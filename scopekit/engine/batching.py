@@ -37,8 +37,15 @@ def run_batch(retries: int, f: Callable[..., Any], *columns: Sequence[Any]) -> B
         retries: how often each is tried again after an error.
         f: the function.
         columns: for each positional argument its values, one for each call.
+
+    Returns:
+        The values, with the error of the one that failed, if it was not alone: the error
+        of a call that is alone is raised, so that the task fails as any other does.
     """
     began = time.perf_counter()
+    if len(columns[0]) == 1:
+        value = awaited(f(*(column[0] for column in columns)))
+        return Batch([value], None, time.perf_counter() - began)
     values: list[Any] = []
     failure = None
     try:
