@@ -48,6 +48,8 @@ class Records:
         self._lines: dict[int, deque[int]] = {}
         self._unmatched: dict[int, None] = {}
         self._suspects: dict[int, None] = {}
+        # Who waits for whose end, without needing its result.
+        self._followers: dict[int, list[int]] = {}
         self._unplanned: dict[int, None] = {}  # whose results others were sent ahead for
         self._finished: deque[int] = deque()
         self._finished_before = 0
