@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 from typing import TYPE_CHECKING, Any
 
+from scopekit.blocks import spawn_bulk, spawn_sequential
 from scopekit.engine.context import RunningTask, running_task
 from scopekit.errors import ScopeError, ScopekitError
 from scopekit.gather import wait_for
@@ -39,6 +40,8 @@ __all__ = (
     "plan",
     "satisfiable",
     "spawn",
+    "spawn_bulk",
+    "spawn_sequential",
     "start",
     "task_processor",
     "tochunk",

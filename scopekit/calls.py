@@ -133,7 +133,7 @@ class Calls:
         try:
             if self._setup is not None:
                 f, args = around(initialized, self._setup, f, args)
-            task = self.session.submit(self._given, f, args, kwargs)
+            task = self.session.submit(self._given, f, args, kwargs, apart=True)
         except BaseException as error:
             self._fail(future, _closed() if self.session._closed else error)
             with self._lock:

@@ -525,13 +525,21 @@ class Driver:
         if isinstance(settle.failure, PickledError):
             who = f"raised by task {origin or task.name} on {settle.failure.place}"
             if origin is not None:
-                who += f"; task {task.name} needs its result"
+                who += f"; task {task.name} {self._tie(settle.task)}"
             return settle.failure.rebuild(who)
         error: BaseException = copy.copy(settle.failure)
         if origin is None:
             return error
-        error.add_note(f"this is what ended task {origin}; task {task.name} needs its result")
+        tie = self._tie(settle.task)
+        error.add_note(f"this is what ended task {origin}; task {task.name} {tie}")
         return error
+
+    def _tie(self, task: int) -> str:
+        """Tells what a task has to do with the one that it ended by."""
+        record = self.scheduler.tasks.get(task)
+        if record is None or not record.spec.after:
+            return "needs its result"
+        return "was to run after it" + (", or needs its result" if record.spec.inputs else "")
 
     # -- the driver's own thread ------------------------------------------------------
 

@@ -17,7 +17,7 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from scopekit.errors import TaskCancelledError
+from scopekit.errors import ScopekitError, TaskCancelledError
 
 if TYPE_CHECKING:
     import asyncio
@@ -198,6 +198,7 @@ class Task(Future[Any]):
         plain_value: the result in a tuple of one, where it came with the word that the
             task is done; else None.
         stored: where the result is, as far as an engine was told; else None.
+        unsent: True as long as the block that it was spawned in has not handed it over.
     """
 
     stdout = ""
@@ -205,6 +206,7 @@ class Task(Future[Any]):
     outputs: Mapping[str, Task] = MappingProxyType({})
     plain_value: tuple[Any] | None = None
     stored: StoredChunk | None = None
+    unsent = False
     # What a future begins with, of which most tasks never change but the state.
     _state = PENDING
     _result = None
@@ -239,6 +241,7 @@ class Task(Future[Any]):
 
         @property
         def _waiters(self) -> list[Any]:
+            self.check_sent()
             if self._own_waiters is None:
                 self._own_waiters = []
             return self._own_waiters
@@ -353,9 +356,22 @@ class Task(Future[Any]):
 
     def _wait(self, timeout: float | None) -> float | None:
         """Has the session work on the task; returns the seconds that are left."""
+        self.check_sent()
         until = None if timeout is None else time.monotonic() + timeout
         self._session.wait_for_task(self, timeout)
         return None if until is None else max(0.0, until - time.monotonic())
+
+    def check_sent(self) -> None:
+        """Refuses a wait that would never end.
+
+        Raises:
+            ScopekitError: the block that it was spawned in has not handed it over.
+        """
+        if self.unsent and self._state not in _ENDED:
+            raise ScopekitError(
+                f"{self.name} is handed over when its spawn_bulk block ends, and this waits for it"
+                " in the block, which would never end. Wait for it after the block."
+            )
 
     def _late(self, timeout: float | None) -> TimeoutError:
         return TimeoutError(f"{self!r} was not done within {timeout:.3g} s")
@@ -374,6 +390,7 @@ class Task(Future[Any]):
     def __await__(self) -> Generator[Any, None, Any]:
         import asyncio  # noqa: PLC0415  # slow to load, and there already where this runs
 
+        self.check_sent()
         loop = asyncio.get_running_loop()
         ended = loop.create_future()
 

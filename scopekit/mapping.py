@@ -189,7 +189,8 @@ class _Sender:
             columns = tuple(map(list, zip(*rows, strict=True)))
             f, args = around(run_batch, (self._retries,), f, columns)
         # A copy: two threads may ask for values at once.
-        return self._context.copy().run(self._spawner.submit, given, f, args, {})
+        context = self._context.copy()
+        return context.run(lambda: self._spawner.submit(given, f, args, {}, apart=True))
 
     def cancel_soon(self, tasks: list[Task]) -> None:
         """Has tasks cancelled whose values nobody wants; may run at any line."""

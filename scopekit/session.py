@@ -236,6 +236,11 @@ class Session(Spawner):
     ) -> None:
         self._driver.spawn(spec, call, task, sink)
 
+    def release_held(self, tasks: Sequence[Task]) -> None:
+        """Lets tasks go that were held for the end of a block."""
+        self._driver.handle(ev.BlockEnded(tuple(task.id for task in tasks), time.time()))
+        self._driver.send_now()
+
     def plan(self, f: Any, /, *args: Any, **kwargs: Any) -> Explanation:
         """Tells where ``spawn`` with the same arguments would run, without running it."""
         given = {key: kwargs.pop(key) for key in SCOPE_OPTIONS if key in kwargs}
@@ -287,7 +292,10 @@ class Session(Spawner):
             NoProcessorError: no process lies in the scope.
         """
         workers = self.workers if scope is None else self._workers_in(self._read(scope))
-        tasks = {worker: self.options(single=worker).spawn(f, *args) for worker in workers}
+        tasks = {
+            worker: self.submit(Options.checked({"single": worker}, "run"), f, args, {}, apart=True)
+            for worker in workers
+        }
         values: dict[WorkerId, Any] = self.fetch(tasks)
         return values
 

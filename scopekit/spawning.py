@@ -7,6 +7,7 @@ import itertools
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
+from scopekit.blocks import OPEN_BLOCKS, current_block
 from scopekit.errors import ScopeError, ScopekitError
 from scopekit.graph import Input, TaskSpec
 from scopekit.handles import Chunk, Task
@@ -17,6 +18,7 @@ from scopekit.wire.codec import pack_call, type_name
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from scopekit.blocks import Block
     from scopekit.explanation import Explanation
     from scopekit.mapping import Mapped
     from scopekit.scopes import Scope
@@ -87,6 +89,22 @@ class Spawner:
         self, spec: TaskSpec, call: Call, task: Task, sink: Callable[[str, str], None] | None
     ) -> None:
         """Takes a task in."""
+        raise NotImplementedError
+
+    def _take_in_block(
+        self,
+        block: Block,
+        spec: TaskSpec,
+        call: Call,
+        task: Task,
+        sink: Callable[[str, str], None] | None,
+    ) -> None:
+        """Takes a task in that is spawned in a block."""
+        after = tuple(before.id for before in block.before() if before._session is self)
+        self._take(spec._replace(after=after, held=block.holds), call, task, sink)
+
+    def release_held(self, tasks: Sequence[Task]) -> None:
+        """Lets tasks go that were held for the end of a block."""
         raise NotImplementedError
 
     def plan_call(
@@ -208,6 +226,7 @@ class Spawner:
         outputs: Sequence[str] = (),
         cell: int | None = None,
         sink: Callable[[str, str], None] | None = None,
+        apart: bool = False,
     ) -> Task:
         """Makes a task of a call; the form of ``spawn`` that magics use.
 
@@ -220,6 +239,7 @@ class Spawner:
                 result first, and ``task.outputs`` has a task for each name.
             cell: the number of the cell that spawns it.
             sink: takes stream name and text of what it prints.
+            apart: True if the blocks around the current code are no affair of it.
         """
         self._check_may_spawn()
         function = function_name(f)
@@ -255,7 +275,13 @@ class Spawner:
                 key: Task(self, task_id, key, chunk)
                 for key, chunk in zip(outputs, chunks[1:], strict=True)
             }
-        self._take(spec, call, task, sink)
+        around_it = current_block() if OPEN_BLOCKS and not apart else None
+        if around_it is None:
+            self._take(spec, call, task, sink)
+            return task
+        with around_it.lock:
+            self._take_in_block(around_it, spec, call, task, sink)
+            around_it.add(task)
         return task
 
     def _number(self, function: str) -> str:

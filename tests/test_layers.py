@@ -29,7 +29,17 @@ LAYERS = {
             "spawning",
             "arguments",
         ),
-        *("inside", "removal", "callfuture", "calls", "executor", "mapping", "session", "api"),
+        *(
+            "inside",
+            "removal",
+            "callfuture",
+            "calls",
+            "executor",
+            "mapping",
+            "blocks",
+            "session",
+            "api",
+        ),
     ),
     5: ("plots", "encoding", "layout", "report", "notebook", "cli", "demo", "testing", "bench"),
 }

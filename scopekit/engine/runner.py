@@ -71,7 +71,8 @@ def _call(
     if not places:
         return function(*plain)
     values = list(plain)
-    for place, value in zip(places, inputs, strict=True):
+    # There may be more inputs, of which only the order counts.
+    for place, value in zip(places, inputs, strict=False):
         values[place] = value
     return function(*values)
 

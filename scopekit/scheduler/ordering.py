@@ -58,9 +58,3 @@ class Ordering(Sending):
             if record.held:
                 record.held = False
                 self._open_gate(record)
-
-    def predecessors(self, record: TaskRecord) -> list[TaskRecord]:
-        """Returns the tasks that are to end before another one, and have not."""
-        return [
-            before for before in self.found(record.spec.after) if before.state not in FINAL_STATES
-        ]
