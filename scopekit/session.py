@@ -26,6 +26,7 @@ from scopekit.fetching import Fetcher
 from scopekit.gather import gather, gather_chunks, wait_for
 from scopekit.graph import ChunkRecord, StoredChunk, TaskSpec
 from scopekit.handles import Chunk, HiddenHandleError, Task
+from scopekit.holding import holdings_of
 from scopekit.options import (
     Options,
     block_options,
@@ -35,6 +36,7 @@ from scopekit.options import (
 from scopekit.places import Process, Topology
 from scopekit.removal import drain
 from scopekit.roster import NodeNames, Roster
+from scopekit.running import run_everywhere
 from scopekit.scheduler import events as ev
 from scopekit.scheduler.placement import allowed_mask, refusal
 from scopekit.scopes import CLIENT, AnyScope, OSProc, ThreadProc, ambient, as_scope
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     from scopekit.engine.lanes import Lane
     from scopekit.explanation import Explanation
     from scopekit.graph import WorkerId
+    from scopekit.holding import Holdings
     from scopekit.scopes import Processor, Scope
     from scopekit.wire.blobs import Blob
     from scopekit.wire.cluster import ClusterLink
@@ -278,7 +281,7 @@ class Session(Spawner):
         return self._meant(as_scope(scope))
 
     def run(self, f: Callable[..., Any], *args: Any, scope: Any = None) -> dict[WorkerId, Any]:
-        """Calls a function once in every process of a scope.
+        """Calls a function once in every process of a scope, each on one of its processors there.
 
         Args:
             f: the function.
@@ -290,14 +293,16 @@ class Session(Spawner):
 
         Raises:
             NoProcessorError: no process lies in the scope.
+            BaseException: what it raised, in the first process where it did.
+
+        Example:
+            >>> from scopekit import myid, start
+            >>> with start(0) as session:
+            ...     session.run(myid)
+            {0: 0}
         """
-        workers = self.workers if scope is None else self._workers_in(self._read(scope))
-        tasks = {
-            worker: self.submit(Options.checked({"single": worker}, "run"), f, args, {}, apart=True)
-            for worker in workers
-        }
-        values: dict[WorkerId, Any] = self.fetch(tasks)
-        return values
+        self._check_open()
+        return run_everywhere(self, f, args, None if scope is None else self._read(scope))
 
     def executor(
         self,
@@ -339,12 +344,6 @@ class Session(Spawner):
             {"scope": scope, **options},
             threaded=self._link is not None,
         )
-
-    def _workers_in(self, scope: Scope) -> list[WorkerId]:
-        processors = self.topology.select(self.topology.mask(scope))
-        if not processors:
-            raise NoProcessorError(f"no process lies in {scope.describe()}")
-        return list(dict.fromkeys(processor.worker for processor in processors))
 
     # -- chunks -----------------------------------------------------------------------
 
@@ -657,6 +656,26 @@ class Session(Spawner):
     def _repr_html_(self) -> str:
         html: str = import_module("scopekit.notebook.displays").session_html(self.facts())
         return html
+
+    def holds(self, worker: WorkerId) -> Holdings:
+        """Tells what a worker holds, and what would be lost if it left.
+
+        Args:
+            worker: its id; ``"client"`` for this process.
+
+        Returns:
+            Its values and tasks, with ``safe``: True if nothing is lost when it is removed.
+
+        Raises:
+            ScopekitError: there is no such worker.
+
+        Example:
+            >>> from scopekit import start
+            >>> with start(0) as session:
+            ...     print(session.holds(0))
+            worker 0 on node ...: 0 chunks of 0 bytes, 0 tasks to run; safe to remove
+        """
+        return holdings_of(self._driver, worker)
 
     # -- engines come and go ----------------------------------------------------------
 

@@ -36,6 +36,8 @@ LAYERS = {
             "calls",
             "executor",
             "mapping",
+            "holding",
+            "running",
             "blocks",
             "session",
             "api",
@@ -67,6 +69,7 @@ UP = {
 AS_TEXT = {
     ("scopekit.explanation", "scopekit.notebook.displays"): "a notebook asks",
     ("scopekit.handles", "scopekit.notebook.displays"): "a notebook asks",
+    ("scopekit.holding", "scopekit.notebook.displays"): "a notebook asks",
     ("scopekit.session", "scopekit.notebook.displays"): "a notebook asks",
     ("scopekit.plots.scene", "scopekit"): "the current session, where none is given",
 }
