@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 from typing import TYPE_CHECKING, Any
 
+from scopekit.blocks import spawn_bulk, spawn_sequential
 from scopekit.engine.context import RunningTask, running_task
 from scopekit.errors import ScopeError, ScopekitError
 from scopekit.gather import wait_for
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from scopekit.explanation import Explanation
     from scopekit.graph import WorkerId
+    from scopekit.mapping import Mapped
     from scopekit.scopes import Processor, Scope
     from scopekit.shards import Shard
 
@@ -33,6 +35,7 @@ __all__ = (
     "explain",
     "fetch",
     "isready",
+    "map",
     "mutable",
     "myid",
     "num_processors",
@@ -42,6 +45,8 @@ __all__ = (
     "satisfiable",
     "shard",
     "spawn",
+    "spawn_bulk",
+    "spawn_sequential",
     "start",
     "task_processor",
     "tochunk",
@@ -195,6 +200,28 @@ def options(**options: Any) -> OptionSet:
         ScopeError: an option is unknown or makes no sense.
     """
     return OptionSet(_session, Options.checked(options, "options"))
+
+
+def map(  # noqa: A001  # what it is called everywhere
+    f: Any,
+    /,
+    *iterables: Iterable[Any],
+    chunksize: int | None = None,
+    batch: int | None = None,
+    buffersize: int | None = None,
+    progress: bool | str = False,
+    **options: Any,
+) -> Mapped:
+    """Maps a function over iterables, in tasks; see :meth:`scopekit.Session.map`."""
+    return _session().map(
+        f,
+        *iterables,
+        chunksize=chunksize,
+        batch=batch,
+        buffersize=buffersize,
+        progress=progress,
+        **options,
+    )
 
 
 def plan(f: Any, /, *args: Any, **kwargs: Any) -> Explanation:

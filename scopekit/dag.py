@@ -25,7 +25,8 @@ def build_graph(driver: Driver, name: str) -> nx.DiGraph[int]:
 
     Returns:
         A graph whose nodes are ids; an edge runs from what gives a value to what
-        takes it. ``graph.graph["topology"]`` has the processors there are.
+        takes it, or where its kind is "order", from a task to one that was to run
+        after it. ``graph.graph["topology"]`` has the processors there are.
     """
     import networkx as nx  # noqa: PLC0415  # slow to load
 
@@ -90,4 +91,8 @@ def _add_inputs(graph: nx.DiGraph[int], record: TaskRecord, driver: Driver) -> N
         if source in graph:
             chunk = driver.scheduler.chunks.get(need.chunk)
             nbytes = chunk.nbytes if chunk is not None else None
-            graph.add_edge(source, record.spec.id, name=need.origin, nbytes=nbytes)
+            facts = {"name": need.origin, "nbytes": nbytes, "kind": "value"}
+            graph.add_edge(source, record.spec.id, **facts)
+    for before in record.spec.after:
+        if before in graph and not graph.has_edge(before, record.spec.id):
+            graph.add_edge(before, record.spec.id, name="after", nbytes=None, kind="order")

@@ -129,6 +129,7 @@ class Driver:
         self._threaded = threaded
         self._inbox: deque[tuple[WorkerId, list[msg.Report]]] = deque()
         self._released: deque[int] = deque()
+        self._unwanted: deque[int] = deque()
         self._wake = threading.Event()
         self._closing = False
         self._broken: BaseException | None = None
@@ -377,6 +378,12 @@ class Driver:
         if self._dozing:
             self._wake.set()
 
+    def cancel_soon(self, tasks: Sequence[int]) -> None:
+        """Has tasks cancelled; may run inside any other call, as ``release`` may."""
+        self._unwanted.extend(tasks)
+        if self._dozing:
+            self._wake.set()
+
     def wake(self) -> None:
         """Has the driver's thread look around."""
         self._wake.set()
@@ -542,13 +549,21 @@ class Driver:
         if isinstance(settle.failure, PickledError):
             who = f"raised by task {origin or task.name} on {settle.failure.place}"
             if origin is not None:
-                who += f"; task {task.name} needs its result"
+                who += f"; task {task.name} {self._tie(settle.task)}"
             return settle.failure.rebuild(who)
         error: BaseException = copy.copy(settle.failure)
         if origin is None:
             return error
-        error.add_note(f"this is what ended task {origin}; task {task.name} needs its result")
+        tie = self._tie(settle.task)
+        error.add_note(f"this is what ended task {origin}; task {task.name} {tie}")
         return error
+
+    def _tie(self, task: int) -> str:
+        """Tells what a task has to do with the one that it ended by."""
+        record = self.scheduler.tasks.get(task)
+        if record is None or not record.spec.after:
+            return "needs its result"
+        return "was to run after it" + (", or needs its result" if record.spec.inputs else "")
 
     # -- the driver's own thread ------------------------------------------------------
 
@@ -632,6 +647,8 @@ class Driver:
         return _TICK if deadline is None else max(0.0, min(_TICK, deadline - time.time()))
 
     def _drop_released(self) -> None:
+        while self._unwanted:
+            self.handle(ev.CancelAsked(self._unwanted.popleft(), time.time()))
         gone: list[int] = []
         while self._released:
             gone.append(self._released.popleft())

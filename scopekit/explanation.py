@@ -85,7 +85,7 @@ class Explanation:
             "unmatched": "has no processor now",
             "blocked": f"did not run, since an input cannot be had: {others or 'lost'}",
             "cancelled": "was cancelled before it ran",
-            "waiting": f"waits for {others}",
+            "waiting": f"waits for {' and '.join(filter(None, (others, self.rule)))}",
         }
         return f"{self.task} {said.get(self.outcome, f'waits: {self.rule}')}{because}"
 

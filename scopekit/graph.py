@@ -100,6 +100,8 @@ class TaskSpec(NamedTuple):
         around: what blocks around the spawn say of the tasks that it spawns, or None.
         how: what it asks of its run besides, or None.
         priority: the higher, the sooner it is sent if it has to wait for a processor.
+        after: the tasks that are to end well before it begins.
+        held: True if it waits for the end of the block that it is spawned in.
     """
 
     id: int
@@ -117,6 +119,8 @@ class TaskSpec(NamedTuple):
     around: Any = None
     how: How | None = None
     priority: int = 0
+    after: tuple[int, ...] = ()
+    held: bool = False
 
 
 class StoredChunk(NamedTuple):
@@ -138,6 +142,8 @@ class TaskRecord:
         state: one of TASK_STATES.
         missing: how many of its inputs are not made.
         unplanned: of these, how many have no processor yet on which they will be made.
+        gates: how many things it waits for besides: tasks before it, the end of its block.
+        held: True as long as its block has not ended.
         line: the mask of the line that it stands in, 0 if in none.
         processor: where it was sent, None as long as it was not.
         ready: when its results are expected, as far as that can be told.
@@ -165,6 +171,8 @@ class TaskRecord:
         "failure",
         "failures",
         "finished",
+        "gates",
+        "held",
         "holds_inputs",
         "holds_lineage",
         "line",
@@ -188,10 +196,10 @@ class TaskRecord:
         self.spawned = spawned
         self.state: TaskState = "waiting"
         self.cause = cause
-        self.missing = self.unplanned = self.allowed = self.line = 0
+        self.missing = self.unplanned = self.gates = self.allowed = self.line = 0
         self.attempts = self.failures = self.deaths = 0
         self.holds_inputs = self.holds_lineage = self.call_forgotten = self.asked_back = False
-        self.may_have_begun = False
+        self.may_have_begun = self.held = False
         self.operands: tuple[tuple[str, Scope], ...] | None = None
         self.processor: Processor | None = None
         self.topology: Topology | None = None

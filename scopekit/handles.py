@@ -18,7 +18,7 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from scopekit.errors import TaskCancelledError
+from scopekit.errors import ScopekitError, TaskCancelledError
 
 if TYPE_CHECKING:
     import asyncio
@@ -209,6 +209,7 @@ class Task(Future[Any]):
         label: what messages call it where it is one of several.
         brings: True if its value is to be here when it is done.
         refusal: why it could not be brought, if it could not.
+        unsent: True as long as the block that it was spawned in has not handed it over.
     """
 
     stdout = ""
@@ -220,6 +221,7 @@ class Task(Future[Any]):
     label = ""
     brings = False
     refusal: ScopeViolationError | None = None
+    unsent = False
     # What a future begins with, of which most tasks never change but the state.
     _state = PENDING
     _result = None
@@ -254,6 +256,7 @@ class Task(Future[Any]):
 
         @property
         def _waiters(self) -> list[Any]:
+            self.check_sent()
             if self._own_waiters is None:
                 self._own_waiters = []
             return self._own_waiters
@@ -368,9 +371,22 @@ class Task(Future[Any]):
 
     def _wait(self, timeout: float | None) -> float | None:
         """Has the session work on the task; returns the seconds that are left."""
+        self.check_sent()
         until = None if timeout is None else time.monotonic() + timeout
         self._session.wait_for_task(self, timeout)
         return None if until is None else max(0.0, until - time.monotonic())
+
+    def check_sent(self) -> None:
+        """Refuses a wait that would never end.
+
+        Raises:
+            ScopekitError: the block that it was spawned in has not handed it over.
+        """
+        if self.unsent and self._state not in _ENDED:
+            raise ScopekitError(
+                f"{self.name} is handed over when its spawn_bulk block ends, and this waits for it"
+                " in the block, which would never end. Wait for it after the block."
+            )
 
     def _late(self, timeout: float | None) -> TimeoutError:
         return TimeoutError(f"{self!r} was not done within {timeout:.3g} s")
@@ -389,6 +405,7 @@ class Task(Future[Any]):
     def __await__(self) -> Generator[Any, None, Any]:
         import asyncio  # noqa: PLC0415  # slow to load, and there already where this runs
 
+        self.check_sent()
         loop = asyncio.get_running_loop()
         context = contextvars.copy_context()
         wait_in_loop = getattr(self._session, "wait_in_loop", None)

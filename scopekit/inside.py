@@ -6,8 +6,9 @@ processor elsewhere will ask for it. While it waits, its processor runs others.
 
 from __future__ import annotations
 
+import copy
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from scopekit.engine.context import RunningTask, running_task
@@ -18,6 +19,7 @@ from scopekit.errors import (
     TaskCancelledError,
 )
 from scopekit.gather import gather, wait_for
+from scopekit.graph import Input
 from scopekit.handles import Chunk, Task
 from scopekit.options import NO_OPTIONS, operands
 from scopekit.scheduler.placement import allowed_mask, never_meet, refusal
@@ -28,6 +30,7 @@ from scopekit.spawning import Spawner
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from scopekit.blocks import Block
     from scopekit.engine.agent import Agent
     from scopekit.explanation import Explanation
     from scopekit.graph import TaskSpec
@@ -62,6 +65,8 @@ class Inside(Spawner):
     def __init__(self, agent: Agent) -> None:
         super().__init__(agent.children.ids())
         self._agent = agent
+        # What is held for the end of a block, with the tasks that are to end before it.
+        self._held: dict[int, _Held] = {}
 
     # -- spawning ---------------------------------------------------------------------
 
@@ -80,15 +85,67 @@ class Inside(Spawner):
         self, spec: TaskSpec, call: Call, task: Task, sink: Callable[[str, str], None] | None
     ) -> None:
         del sink
-        scopes = spec.operands + tuple(
-            (origin, handle.scope) for origin, handle in call.handles if isinstance(handle, Chunk)
-        )
+        self._spawn(spec, call, task, ())
+
+    def _take_in_block(
+        self,
+        block: Block,
+        spec: TaskSpec,
+        call: Call,
+        task: Task,
+        sink: Callable[[str, str], None] | None,
+    ) -> None:
+        del sink
+        before = tuple(each for each in block.before() if each._session is self)
+        if not block.holds:
+            self._spawn(spec, call, task, before)
+            return
+        # Refused here, if it is to be, and not where the block ends.
+        self._keep(spec, _scopes_of(spec, call))
+        self._held[spec.id] = _Held(spec, call, task, before)
+
+    def release_held(self, tasks: Sequence[Task]) -> None:
+        """Lets tasks go that were held for the end of a block."""
+        for task in tasks:
+            held = self._held.pop(task.id, None)
+            if held is not None:
+                self._spawn(*held)
+
+    def _spawn(self, spec: TaskSpec, call: Call, task: Task, before: tuple[Task, ...]) -> None:
+        """Has a task run here, or sends it to the client for some other place.
+
+        Args:
+            spec: what was asked for.
+            call: its call.
+            task: the handle.
+            before: tasks that are to end well before it begins.
+        """
+        scopes = _scopes_of(spec, call)
         keep = self._keep(spec, scopes)
+        if before:
+            failed = next((each for each in before if _has_failed(each)), None)
+            if failed is not None and not self._agent.reachable:
+                _fail_after(task, failed)
+                return
+            spec, keep = self._after(spec, keep, before, wait=failed is None)
         if keep is None or spec.retries:
             self._check_reaches(spec)
         chunks = [handle for _, handle in call.handles if isinstance(handle, Chunk)]
         given = tuple(self._agent.lend(chunk) for chunk in chunks)
         self._agent.children.spawn(spec, call._replace(handles=()), task, keep, given)
+
+    def _after(
+        self, spec: TaskSpec, keep: Processor | None, before: tuple[Task, ...], *, wait: bool
+    ) -> tuple[TaskSpec, Processor | None]:
+        """Has a task wait for others: here, if all are here; else where the client sees it."""
+        late = [each for each in before if not each.done()]
+        if wait and not late:
+            return spec, keep
+        if wait and keep is not None and all(self._agent.makes(each.chunk_id) for each in late):
+            # As for an input, of which nothing is used: whoever runs here may have it.
+            needs = [Input("the task before it", each.chunk_id, handle=False) for each in late]
+            return spec._replace(inputs=(*spec.inputs, *needs)), keep
+        return spec._replace(after=tuple(each.id for each in before)), None
 
     def _keep(self, spec: TaskSpec, scopes: Operands) -> Processor | None:
         """Chooses the processor of the task that spawns, if the new one may run there.
@@ -149,6 +206,8 @@ class Inside(Spawner):
             for task in ended:
                 del left[task]
                 yield task
+            for task in left:
+                task.check_sent()
             if ended:
                 continue
             self._help(lambda: any(task.done() for task in left), until)
@@ -241,7 +300,20 @@ class Inside(Spawner):
 
     def cancel_task(self, task: Task) -> bool:
         """Cancels a task that has not begun, if it is here."""
+        held = self._held.pop(task.id, None)
+        if held is not None:
+            task.unsent = False
+            task.mark_cancelled()
+            self._cancel_dependants(task)
+            return True
         return self._agent.cancel_child(task)
+
+    def _cancel_dependants(self, task: Task) -> None:
+        """Cancels what is held and needs a task that is cancelled, or was to run after it."""
+        for held in list(self._held.values()):
+            needs = any(need.chunk == task.chunk_id for need in held.spec.inputs)
+            if needs or task in held.before:
+                self.cancel_task(held.task)
 
     def call_back(self, callback: Callable[[], None]) -> None:
         """Runs the callbacks of a future."""
@@ -249,7 +321,7 @@ class Inside(Spawner):
 
     def task_facts(self, task: int) -> Mapping[str, Any]:
         """Tells the little that is known here of a task."""
-        ended = task not in self._agent.children.waited_for
+        ended = task not in self._agent.children.waited_for and task not in self._held
         return {
             "state": "done" if ended else "waiting",
             "processor": None,
@@ -263,6 +335,35 @@ class Inside(Spawner):
             f"a task cannot explain where {task.name} runs; look at it in the notebook, with"
             " the session's graph"
         )
+
+
+class _Held(NamedTuple):
+    """A task that is held for the end of a block."""
+
+    spec: TaskSpec
+    call: Call
+    task: Task
+    before: tuple[Task, ...]
+
+
+def _scopes_of(spec: TaskSpec, call: Call) -> Operands:
+    return spec.operands + tuple(
+        (origin, handle.scope) for origin, handle in call.handles if isinstance(handle, Chunk)
+    )
+
+
+def _has_failed(task: Task) -> bool:
+    return task.done() and (task.cancelled() or task._exception is not None)
+
+
+def _fail_after(task: Task, failed: Task) -> None:
+    """Ends a task that was to run after one that failed, where nobody else would."""
+    if failed.cancelled():
+        task.mark_cancelled()
+        return
+    error: Any = copy.copy(failed._exception)
+    error.add_note(f"this is what ended task {failed.name}; task {task.name} was to run after it")
+    task.set_exception(error)
 
 
 def _running() -> RunningTask:

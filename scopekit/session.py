@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from scopekit import looking
 from scopekit.arguments import LargeArguments
 from scopekit.bringing import Bringer
+from scopekit.calls import end_executors, finish_executors
 from scopekit.driver import Driver
 from scopekit.engine.agent import Agent
 from scopekit.engine.lanes import InlineLane, ThreadLane
@@ -27,10 +28,12 @@ from scopekit.errors import (
     ScopeViolationError,
     TaskCancelledError,
 )
+from scopekit.executor import SessionExecutor, open_executor
 from scopekit.fetching import Fetcher
 from scopekit.gather import gather, gather_chunks, wait_for
 from scopekit.graph import ChunkRecord, StoredChunk, TaskSpec
 from scopekit.handles import Chunk, HiddenHandleError, Task
+from scopekit.holding import holdings_of
 from scopekit.options import (
     NO_OPTIONS,
     Options,
@@ -42,6 +45,7 @@ from scopekit.options import (
 from scopekit.places import Process, Topology
 from scopekit.removal import drain
 from scopekit.roster import NodeNames, Roster
+from scopekit.running import run_everywhere
 from scopekit.scheduler import events as ev
 from scopekit.scheduler.placement import allowed_mask, refusal
 from scopekit.scopechanges import change_scope
@@ -63,6 +67,7 @@ if TYPE_CHECKING:
     from scopekit.engine.lanes import Lane
     from scopekit.explanation import Explanation
     from scopekit.graph import WorkerId
+    from scopekit.holding import Holdings
     from scopekit.options import Around
     from scopekit.rescoping import Rescoping
     from scopekit.scopes import Processor, Scope
@@ -80,6 +85,7 @@ _sessions: list[Session] = []
 
 
 def _close_all() -> None:
+    finish_executors()
     for session in reversed(_sessions):
         with contextlib.suppress(Exception):  # the others must still be closed
             session.close()
@@ -256,6 +262,11 @@ class Session(Spawner):
     ) -> None:
         self._driver.spawn(spec, call, task, sink)
 
+    def release_held(self, tasks: Sequence[Task]) -> None:
+        """Lets tasks go that were held for the end of a block."""
+        self._driver.handle(ev.BlockEnded(tuple(task.id for task in tasks), time.time()))
+        self._driver.send_now()
+
     def plan(self, f: Any, /, *args: Any, **kwargs: Any) -> Explanation:
         """Tells where ``spawn`` with the same arguments would run, without running it."""
         given = {key: kwargs.pop(key) for key in SCOPE_OPTIONS if key in kwargs}
@@ -294,8 +305,11 @@ class Session(Spawner):
     def _meant_around(self, around: Around) -> Around:
         return around if innermost_session() in (None, self) else around.moved(self._meant)
 
+    def _read(self, scope: Any) -> Scope:
+        return self._meant(as_scope(scope))
+
     def run(self, f: Callable[..., Any], *args: Any, scope: Any = None) -> dict[WorkerId, Any]:
-        """Calls a function once in every process of a scope.
+        """Calls a function once in every process of a scope, each on one of its processors there.
 
         Args:
             f: the function.
@@ -307,17 +321,57 @@ class Session(Spawner):
 
         Raises:
             NoProcessorError: no process lies in the scope.
-        """
-        workers = self.workers if scope is None else self._workers_in(as_scope(scope))
-        tasks = {worker: self.options(single=worker).spawn(f, *args) for worker in workers}
-        values: dict[WorkerId, Any] = self.fetch(tasks)
-        return values
+            BaseException: what it raised, in the first process where it did.
 
-    def _workers_in(self, scope: Scope) -> list[WorkerId]:
-        processors = self.topology.select(self.topology.mask(scope))
-        if not processors:
-            raise NoProcessorError(f"no process lies in {scope.describe()}")
-        return list(dict.fromkeys(processor.worker for processor in processors))
+        Example:
+            >>> from scopekit import myid, start
+            >>> with start(0) as session:
+            ...     session.run(myid)
+            {0: 0}
+        """
+        self._check_open()
+        return run_everywhere(self, f, args, None if scope is None else self._read(scope))
+
+    def executor(
+        self,
+        scope: Any = None,
+        max_workers: int | None = None,
+        *,
+        initializer: Callable[..., Any] | None = None,
+        initargs: Iterable[Any] = (),
+        **options: Any,
+    ) -> SessionExecutor:
+        """Makes an executor whose calls are tasks, for code that knows only executors.
+
+        Args:
+            scope: where its tasks may run.
+            max_workers: how many of its tasks may be sent and unfinished at once; any
+                number if None.
+            initializer: is called in each process that runs its tasks, before the first.
+            initargs: the arguments of the initializer.
+            options: further options of its tasks, as for ``options``.
+
+        Returns:
+            A ``concurrent.futures.Executor``. The futures that it gives hold the values.
+
+        Raises:
+            ScopeError: an option is unknown or makes no sense.
+
+        Example:
+            >>> from scopekit import start
+            >>> with start(0) as session, session.executor() as pool:
+            ...     list(pool.map(abs, [-1, 2]))
+            [1, 2]
+        """
+        self._check_open()
+        return open_executor(
+            self,
+            max_workers,
+            initializer,
+            initargs,
+            {"scope": scope, **options},
+            threaded=self._link is not None,
+        )
 
     # -- chunks -----------------------------------------------------------------------
 
@@ -348,7 +402,7 @@ class Session(Spawner):
         self._check_open()
         if isinstance(value, (Task, Chunk)):
             raise TypeError(f"a {type(value).__name__} is a handle already, not a value")
-        where = as_scope(scope) if scope is not None else AnyScope()
+        where = self._read(scope) if scope is not None else AnyScope()
         if sealed:
             where = sealed_scope(where)
         home = self._home(processor, where)
@@ -639,6 +693,10 @@ class Session(Spawner):
             self._driver.handle(ev.ChunkStored(stored, holder, time.time()))
         return Chunk(self, stored.id, self.chunk_facts(stored.id))
 
+    def cancel_soon(self, tasks: Sequence[Task]) -> None:
+        """Has tasks cancelled that nobody wants; may run whenever Python collects something."""
+        self._driver.cancel_soon([task.id for task in tasks])
+
     def cancel_task(self, task: Task) -> bool:
         """Cancels a task that was not sent yet."""
         self._driver.handle(ev.CancelAsked(task.id, time.time()))
@@ -672,7 +730,7 @@ class Session(Spawner):
         Args:
             scope: the scope; where a task spawned here would run if None.
         """
-        wanted = operands(NO_OPTIONS) if scope is None else (("scope=", as_scope(scope)),)
+        wanted = operands(NO_OPTIONS) if scope is None else (("scope=", self._read(scope)),)
         return self.topology.select(allowed_mask(wanted, self.topology))
 
     def compatible_processors(self, scope: Any = None) -> tuple[Processor, ...]:
@@ -690,7 +748,7 @@ class Session(Spawner):
 
     def satisfiable(self, scope: Any) -> bool:
         """Tells whether a processor of the scope exists now."""
-        return bool(self.topology.mask(as_scope(scope)))
+        return bool(self.topology.mask(self._read(scope)))
 
     def statistics(self) -> dict[str, Any]:
         """Counts tasks by state, chunks, workers, what they are busy with, who was refused."""
@@ -731,6 +789,26 @@ class Session(Spawner):
     def _repr_html_(self) -> str:
         html: str = import_module("scopekit.notebook.displays").session_html(self.facts())
         return html
+
+    def holds(self, worker: WorkerId) -> Holdings:
+        """Tells what a worker holds, and what would be lost if it left.
+
+        Args:
+            worker: its id; ``"client"`` for this process.
+
+        Returns:
+            Its values and tasks, with ``safe``: True if nothing is lost when it is removed.
+
+        Raises:
+            ScopekitError: there is no such worker.
+
+        Example:
+            >>> from scopekit import start
+            >>> with start(0) as session:
+            ...     print(session.holds(0))
+            worker 0 on node ...: 0 chunks of 0 bytes, 0 tasks to run; safe to remove
+        """
+        return holdings_of(self._driver, worker)
 
     # -- engines come and go ----------------------------------------------------------
 
@@ -826,6 +904,7 @@ class Session(Spawner):
             self._roster.stop_watching()
         self._driver.close()
         self._driver.end_all(_closed)
+        end_executors(self)
         self._bringer.close()
         if self._link is not None:
             self._large.clear()

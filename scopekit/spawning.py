@@ -7,6 +7,7 @@ import itertools
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
+from scopekit.blocks import OPEN_BLOCKS, current_block
 from scopekit.errors import ScopeError, ScopekitError
 from scopekit.graph import How, Input, TaskSpec
 from scopekit.handles import Chunk, Task
@@ -21,17 +22,27 @@ from scopekit.options import (
     option_names,
 )
 from scopekit.several import SeveralTask
+from scopekit.wire.around import Around
 from scopekit.wire.codec import pack_call, type_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from scopekit.blocks import Block
     from scopekit.explanation import Explanation
-    from scopekit.options import Around
+    from scopekit.mapping import Mapped
     from scopekit.scopes import Scope
     from scopekit.wire.codec import Call
 
-__all__ = ("SCOPE_OPTIONS", "OptionSet", "Spawner", "chunk_id_of", "function_name", "placements")
+__all__ = (
+    "SCOPE_OPTIONS",
+    "OptionSet",
+    "Spawner",
+    "around",
+    "chunk_id_of",
+    "function_name",
+    "placements",
+)
 
 SCOPE_OPTIONS = ("scope", "compute_scope", "result_scope")
 
@@ -85,7 +96,7 @@ class Spawner:
         """Reads a scope that the user wrote."""
         return scope
 
-    def _meant_around(self, around: Around) -> Around:
+    def _meant_around(self, around: BlocksAround) -> BlocksAround:
         """Reads scopes that the user wrote in blocks."""
         return around
 
@@ -102,11 +113,34 @@ class Spawner:
         """Takes a task in."""
         raise NotImplementedError
 
+    def _take_in_block(
+        self,
+        block: Block,
+        spec: TaskSpec,
+        call: Call,
+        task: Task,
+        sink: Callable[[str, str], None] | None,
+    ) -> None:
+        """Takes a task in that is spawned in a block."""
+        after = tuple(before.id for before in block.before() if before._session is self)
+        self._take(spec._replace(after=after, held=block.holds), call, task, sink)
+
+    def release_held(self, tasks: Sequence[Task]) -> None:
+        """Lets tasks go that were held for the end of a block."""
+        raise NotImplementedError
+
     def plan_call(
         self, given: Options, f: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Explanation:
         """Tells where a call with these options would run, without running it."""
         raise NotImplementedError
+
+    def num_processors(self, scope: Any = None) -> int:
+        """Counts the processors of a scope."""
+        raise NotImplementedError
+
+    def cancel_soon(self, tasks: Sequence[Task]) -> None:
+        """Has tasks cancelled that nobody wants; may run whenever Python collects something."""
 
     # -- spawning -------------------------------------------------------------------
 
@@ -156,6 +190,57 @@ class Spawner:
         """
         return OptionSet(lambda: self, Options.checked(options, "options"))
 
+    def map(
+        self,
+        f: Any,
+        /,
+        *iterables: Iterable[Any],
+        chunksize: int | None = None,
+        batch: int | None = None,
+        buffersize: int | None = None,
+        progress: bool | str = False,
+        **options: Any,
+    ) -> Mapped:
+        """Maps a function over iterables, with several calls in one task where they are short.
+
+        Args:
+            f: the function, or a handle to it.
+            iterables: its positional arguments, one iterable for each; the shortest ends it.
+                They are read as values are taken, some ahead.
+            chunksize: how many calls go in one task; None to find out what suits them.
+            batch: the same.
+            buffersize: how many calls may be made ahead of the values that were taken; None
+                for as many as keep the processors busy.
+            progress: True for a progress bar, or what to write beside it.
+            options: where and how the calls run, as for ``options``.
+
+        Returns:
+            An iterator over the values, in order. It raises the error of a call at its turn,
+            with its index as a note. Closing it, or an error, cancels what has not begun.
+
+        Raises:
+            ScopeError: an option is unknown or makes no sense.
+            ScopekitError: the first call cannot be a task.
+
+        Example:
+            >>> from scopekit import start
+            >>> with start(0) as session:
+            ...     list(session.map(pow, [1, 2, 3], [2, 2, 2]))
+            [1, 4, 9]
+        """
+        from scopekit.mapping import map_calls  # noqa: PLC0415  # it spawns by this class
+
+        return map_calls(
+            self,
+            f,
+            iterables,
+            chunksize=chunksize,
+            batch=batch,
+            buffersize=buffersize,
+            progress=progress,
+            options=options,
+        )
+
     def submit(
         self,
         given: Options,
@@ -166,6 +251,7 @@ class Spawner:
         outputs: Sequence[str] = (),
         cell: int | None = None,
         sink: Callable[[str, str], None] | None = None,
+        apart: bool = False,
     ) -> Task:
         """Makes a task of a call; the form of ``spawn`` that magics use.
 
@@ -178,6 +264,7 @@ class Spawner:
                 result first, and ``task.outputs`` has a task for each name.
             cell: the number of the cell that spawns it.
             sink: takes stream name and text of what it prints.
+            apart: True if the blocks around the current code are no affair of it.
         """
         self._check_may_spawn()
         function = function_name(f)
@@ -234,7 +321,13 @@ class Spawner:
                 key: Task(self, task_id, key, chunk)
                 for key, chunk in zip(outputs, chunks[1:], strict=True)
             }
-        self._take(spec, call, task, sink)
+        around_it = current_block() if OPEN_BLOCKS and not apart else None
+        if around_it is None:
+            self._take(spec, call, task, sink)
+            return task
+        with around_it.lock:
+            self._take_in_block(around_it, spec, call, task, sink)
+            around_it.add(task)
         return task
 
     def _declared(
@@ -324,6 +417,26 @@ def chunk_id_of(handle: Task | Chunk) -> int:
     return handle.chunk_id if isinstance(handle, Task) else handle.id
 
 
+def around(
+    outer: Callable[..., Any], head: tuple[Any, ...], f: Any, args: tuple[Any, ...]
+) -> tuple[Around, tuple[Any, ...]]:
+    """Puts a function around the one of a call.
+
+    Args:
+        outer: the function; gets ``head``, the function of the call, and its arguments.
+        head: plain values.
+        f: the function of the call, or a handle to it.
+        args: the positional arguments of the call.
+
+    Returns:
+        What to call instead, with which positional arguments.
+    """
+    if isinstance(f, (Task, Chunk)):
+        # A handle is found among the arguments, and not inside of anything else.
+        return Around(outer, head, None, function_name(f)), (f, *args)
+    return Around(outer, head, f), args
+
+
 def function_name(f: Any) -> str:
     """Returns what users call a function.
 
@@ -332,6 +445,8 @@ def function_name(f: Any) -> str:
     """
     if type(f) is FunctionType:
         return f.__name__ if f.__name__ != "<lambda>" else "lambda"
+    if type(f) is Around:
+        return f.name or function_name(f.inner)
     if isinstance(f, Task):
         if f.parts:
             raise TypeError(

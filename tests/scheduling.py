@@ -180,6 +180,9 @@ class Watched:
         process = replace(self.scheduler.topology.process(worker), labels=labels)
         return self.handle(ev.ProcessChanged(process, self.tick()))
 
+    def end_block(self, *numbers):
+        return self.handle(ev.BlockEnded(numbers, self.tick()))
+
     def cancel(self, number):
         return self.handle(ev.CancelAsked(number, self.tick()))
 
@@ -285,7 +288,9 @@ class Watched:
         somewhere = placed, bool(record.line), record.state == "unmatched"
         held = bool(record.missing and scheduler.doubted_inputs(record))
         aside = number in scheduler._suspects, bool(record.unplanned) or held
-        assert any(somewhere + aside), f"{record.spec.name} is nowhere"
+        unfinished = [t for t in record.spec.after if self.final.get(t) is None]
+        assert record.gates <= record.held + len(unfinished)
+        assert any(somewhere + aside) or record.gates, f"{record.spec.name} is nowhere"
         assert sum(somewhere) <= 1, f"{record.spec.name} is in several places"
 
     def _check_loads(self, scheduler):

@@ -30,7 +30,22 @@ LAYERS = {
             "arguments",
             "bringing",
         ),
-        *("inside", "removal", "scopechanges", "mutables", "shards", "session", "api"),
+        *(
+            "inside",
+            "removal",
+            "scopechanges",
+            "mutables",
+            "shards",
+            "callfuture",
+            "calls",
+            "executor",
+            "mapping",
+            "holding",
+            "running",
+            "blocks",
+            "session",
+            "api",
+        ),
     ),
     5: ("plots", "encoding", "layout", "report", "notebook", "cli", "demo", "testing", "bench"),
 }
@@ -58,6 +73,7 @@ UP = {
 AS_TEXT = {
     ("scopekit.explanation", "scopekit.notebook.displays"): "a notebook asks",
     ("scopekit.handles", "scopekit.notebook.displays"): "a notebook asks",
+    ("scopekit.holding", "scopekit.notebook.displays"): "a notebook asks",
     ("scopekit.session", "scopekit.notebook.displays"): "a notebook asks",
     ("scopekit.plots.scene", "scopekit"): "the current session, where none is given",
 }

@@ -36,6 +36,7 @@ from scopekit.handles import Chunk, Task, handles_become, reviver
 from scopekit.rescoping import Rescoping, check_rescoping
 from scopekit.scopes import AnyScope, constrain, is_sealed
 from scopekit.wire import messages as msg
+from scopekit.wire.around import innermost
 from scopekit.wire.blobs import Blob
 from scopekit.wire.codec import FIRST_INPUT, dump_error, load_value
 from scopekit.wire.lending import LoanOverError
@@ -90,7 +91,8 @@ class _Function:
             return self._kept
         assert self._pickled is not None
         loaded = load_value(self._pickled)
-        if isinstance(loaded, (FunctionType, type, functools.partial)):
+        inner = innermost(loaded)
+        if inner is None or isinstance(inner, (FunctionType, type, functools.partial)):
             self._kept = loaded
         return loaded
 
@@ -508,8 +510,7 @@ class Agent:
         except _NotHereError as found:
             return msg.HandedBack(order.task, found.chunk, found.scope)
         except BaseException as error:  # noqa: BLE001  # a task may raise what it likes
-            self._advise(error)
-            failure = dump_error(error, self._place(order.processor))
+            failure = self.describe(error, order.processor)
             return msg.RunError(order.task, failure, started, time.time())
         plain = (value,) if type(value) in _PLAIN and _is_small(value) else None
         if plain is not None and results[0].scope is not _UNSCOPED:
@@ -533,6 +534,11 @@ class Agent:
                 failure = sealed_error(error, self._place(order.processor))
                 return msg.RunError(order.task, failure, started, time.time())
         return msg.Finished(order.task, results, started, time.time(), None)
+
+    def describe(self, error: BaseException, processor: Processor) -> PickledError:
+        """Describes what a call raised here, with advice where there is any."""
+        self._advise(error)
+        return dump_error(error, self._place(processor))
 
     def _advise(self, error: BaseException) -> None:
         if isinstance(error, ModuleNotFoundError):

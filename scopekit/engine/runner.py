@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from scopekit.scopes import Processor, Scope
     from scopekit.wire.messages import PlainArguments, Run
 
-__all__ = ("run_task",)
+__all__ = ("awaited", "run_task")
 
 _UNSCOPED = AnyScope()
 
@@ -42,9 +42,7 @@ def run_task(
     """
     value = _call(function, order.arguments, inputs)
     if isinstance(value, CoroutineType):
-        import asyncio  # noqa: PLC0415  # slow to load
-
-        value = asyncio.run(value)
+        value = awaited(value)
     scope = order.result_scope or _UNSCOPED
     split = order.how is not None and order.how.split
     if len(order.outputs) == 1 and not split:
@@ -60,6 +58,15 @@ def run_task(
     return kept, parts if split else parts[0]
 
 
+def awaited(value: Any) -> Any:
+    """Returns what a coroutine returns; any other value as it is."""
+    if not isinstance(value, CoroutineType):
+        return value
+    import asyncio  # noqa: PLC0415  # slow to load
+
+    return asyncio.run(value)
+
+
 def _call(
     function: Callable[..., Any], arguments: PlainArguments | bytes, inputs: Sequence[Any]
 ) -> Any:
@@ -70,7 +77,8 @@ def _call(
     if not places:
         return function(*plain)
     values = list(plain)
-    for place, value in zip(places, inputs, strict=True):
+    # There may be more inputs, of which only the order counts.
+    for place, value in zip(places, inputs, strict=False):
         values[place] = value
     return function(*values)
 

@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 
     from scopekit.encoding import ScopePaint
     from scopekit.explanation import Explanation
+    from scopekit.holding import Holdings
     from scopekit.scopes import Processor
 
 __all__ = (
     "chunk_html",
     "chunk_text",
     "explanation_html",
+    "holdings_html",
     "session_html",
     "session_text",
     "swatch_html",
@@ -126,6 +128,42 @@ def explanation_html(explanation: Explanation) -> str:
         _matrix(explanation, encoding),
         _widening(explanation),
     )
+
+
+def holdings_html(holdings: Holdings) -> str:
+    """Shows what a worker holds, what would be lost with it."""
+    encoding = Encoding(holdings.topology)
+    tasks = [
+        [_text(task.name), _state(task.state), _fate(lost=task.lost)] for task in holdings.tasks
+    ]
+    chunks = [
+        [
+            _text(chunk.name),
+            _text(chunk.type),
+            _text(_bytes(chunk.nbytes)),
+            swatch_html(encoding.scope(chunk.scope)) + _text(chunk.scope.describe()),
+            _text(", ".join(map(str, chunk.others))),
+            _fate(lost=chunk.lost),
+        ]
+        for chunk in holdings.chunks
+    ]
+    return _frame(
+        f"<b>{_text(holdings.sentence())}</b>",
+        _listed(("task", "state", "without it"), tasks),
+        _listed(("chunk", "type", "size", "valid on", "also on", "without it"), chunks),
+    )
+
+
+def _fate(*, lost: bool) -> str:
+    return f'<b style="color:{_BAD}">lost</b>' if lost else "kept"
+
+
+def _listed(head: Iterable[str], rows: Sequence[Sequence[str]]) -> str:
+    if not rows:
+        return ""
+    more = len(rows) - MAX_ROWS
+    rest = f"<div>{_muted(f'and {more} more')}</div>" if more > 0 else ""
+    return _table(head, rows[:MAX_ROWS]) + rest
 
 
 def swatch_html(paint: ScopePaint) -> str:

@@ -9,7 +9,7 @@ from scopekit.errors import (
 )
 from scopekit.graph import FINAL_STATES, TaskRecord
 from scopekit.scheduler import events as ev
-from scopekit.scheduler.sending import Sending
+from scopekit.scheduler.ordering import Ordering
 from scopekit.scopes import AnyScope
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ _UNSCOPED = AnyScope()
 _FINISHED_KEPT = 50_000
 
 
-class Ending(Sending):
+class Ending(Ordering):
     """Brings tasks to their end, and what depends on them."""
 
     def _end(
@@ -61,6 +61,8 @@ class Ending(Sending):
             record.deaths = 0
             if not spec.idempotent:
                 self._end_lineage(record)
+        if self._followers:
+            self._let_follow(record)
         if load is not None:
             self._use_room(load)
         self._finished.append(spec.id)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from scopekit.scopes import Processor, Scope
 
 __all__ = (
+    "BlockEnded",
     "CancelAsked",
     "ChildSpawned",
     "ChunkBorrowed",
@@ -300,6 +301,13 @@ class CancelAsked(NamedTuple):
     at: float
 
 
+class BlockEnded(NamedTuple):
+    """A block ended that hands the tasks which were spawned in it over together."""
+
+    tasks: tuple[int, ...]
+    at: float
+
+
 class TimePassed(NamedTuple):
     """The clock moved; waits with a limit may be over."""
 
@@ -334,6 +342,7 @@ Event = (
     | DrainAsked
     | DrainEnded
     | CancelAsked
+    | BlockEnded
     | TimePassed
 )
 

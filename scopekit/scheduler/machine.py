@@ -14,6 +14,10 @@ scope turns out to forbid there, and the task is placed anew, or refused. Where 
 is in *doubt*, as its maker's function never ran or is known to give scoped results, a
 task is sent ahead only to where the input is made.
 
+A task may also have *gates*: tasks that are to end before it, though it needs nothing of
+them, and the block that it was spawned in. Until all are open it waits here, and is not sent
+ahead.
+
 The processors that a task may run on are its *allowed* mask. An empty mask is final if
 the scopes never meet, or at once if the task may not wait for a processor; otherwise
 the task is *unmatched* until a worker joins or its time is over. A task with an allowed
@@ -102,6 +106,7 @@ class Scheduler(Changing):
             ev.DrainAsked: self._on_drain,
             ev.DrainEnded: self._on_drain_ended,
             ev.CancelAsked: self._on_cancel,
+            ev.BlockEnded: self._on_block_ended,
             ev.TimePassed: self._on_time,
         }
 
@@ -167,6 +172,8 @@ class Scheduler(Changing):
             return
         if spec.wait_for:
             record.deadline = at + spec.wait_for
+        if spec.after or spec.held:
+            self._shut_gates(record, at)
         if not spec.inputs or (self._take_inputs(record, at) and not record.unplanned):
             self._place(record, at)
 
@@ -187,6 +194,8 @@ class Scheduler(Changing):
             self._end(record, "failed", error, at=at)
         elif spec.wait_for:
             record.deadline = at + spec.wait_for
+        if record.state not in FINAL_STATES and spec.after:
+            self._shut_gates(record, at)
         if record.state not in FINAL_STATES and spec.inputs:
             self._take_inputs(record, at)
         if processor is not None:

@@ -32,6 +32,9 @@ class Placing(Ending):
             forced: True to send it even where there is no room: others that were sent
                 ahead may wait for it there.
         """
+        if record.gates:
+            self._turn(record, "waiting")
+            return
         spec = record.spec
         if spec.inputs:
             # Since it was last judged an input may have turned out to be valid in fewer places.

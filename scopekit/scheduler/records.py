@@ -6,6 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from scopekit.errors import NoProcessorError
+from scopekit.graph import FINAL_STATES
 from scopekit.scheduler.chunks import Chunks, Outbox
 from scopekit.scheduler.doubts import Doubts
 from scopekit.scheduler.load import Durations, Loads
@@ -53,6 +54,8 @@ class Records:
         self._knows_priorities = False
         self._unmatched: dict[int, None] = {}
         self._suspects: dict[int, None] = {}
+        # Who waits for whose end, without needing its result.
+        self._followers: dict[int, list[int]] = {}
         self._unplanned: dict[int, None] = {}  # whose results others were sent ahead for
         self._finished: deque[int] = deque()
         self._finished_before = 0
@@ -132,7 +135,15 @@ class Records:
         seen = record.topology or self.topology
         if record.state == "waiting":
             missing = self.missing_names(record)
-            return explain(name, operands, self.topology, outcome="waiting", waiting_for=missing)
+            rule = "the end of its spawn_bulk block" if record.held else ""
+            return explain(
+                name,
+                operands,
+                self.topology,
+                outcome="waiting",
+                waiting_for=missing,
+                rule=rule,
+            )
         if record.state in ("blocked", "cancelled"):
             origin = () if record.origin is None else (self.name_of(record.origin),)
             return explain(name, operands, seen, outcome=record.state, waiting_for=origin)
@@ -151,8 +162,9 @@ class Records:
         )
 
     def missing_names(self, record: TaskRecord) -> tuple[str, ...]:
-        """Returns the names of the tasks whose results a task waits for."""
-        names: dict[str, None] = {}
+        """Returns the names of the tasks that a task waits for."""
+        before = self.found(record.spec.after) if record.gates else ()
+        names = {each.spec.name: None for each in before if each.state not in FINAL_STATES}
         for need in record.spec.inputs:
             chunk = self.chunks.get(need.chunk)
             if chunk is not None and chunk.state == "pending" and chunk.maker in self.tasks:

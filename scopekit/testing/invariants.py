@@ -248,8 +248,10 @@ class Invariants:
         scheduler = self._scheduler
         if state == "queued" and record.missing:
             raise Violation("I9", f"task {number} is queued and lacks {record.missing} inputs")
-        if state == "waiting" and not record.missing:
+        if state == "waiting" and not (record.missing or record.gates):
             raise Violation("I9", f"task {number} waits, and has all of its inputs")
+        if record.gates > self._shut_gates(record):
+            raise Violation("I6", f"task {number} waits at {record.gates} gates, some open")
         if state == "running" and not placed:
             raise Violation("I9", f"task {number} runs nowhere")
         if (number in scheduler._unmatched) != (state == "unmatched"):
@@ -258,10 +260,16 @@ class Invariants:
         held_back = record.missing and (
             record.suspected or not record.spec.idempotent or scheduler.doubted_inputs(record)
         )
-        if not (placed or record.line or aside or state == "unmatched" or unplanned or held_back):
+        somewhere = placed or record.line or aside or state == "unmatched"
+        if not (somewhere or unplanned or held_back or record.gates):
             raise Violation("I9", f"task {number} is {state} and nowhere")
         if placed + bool(record.line) + aside + (state == "unmatched") > 1:
             raise Violation("I9", f"task {number} is in several places")
+
+    def _shut_gates(self, record: TaskRecord) -> int:
+        tasks = self._scheduler.tasks
+        before = [tasks[task] for task in record.spec.after if task in tasks]
+        return record.held + sum(each.state not in _FINAL for each in before)
 
     def _check_work(self, number: int, record: TaskRecord) -> None:
         load = self._scheduler.loads.by_processor.get(record.processor)  # type: ignore[arg-type]

@@ -23,6 +23,7 @@ import cloudpickle
 
 from scopekit.errors import RemoteError, ScopekitError
 from scopekit.handles import Chunk, HiddenHandleError, Task
+from scopekit.wire.around import innermost
 from scopekit.wire.blobs import Blob
 from scopekit.wire.fingerprint import fingerprint
 
@@ -225,7 +226,7 @@ def _digested(pickled: bytes) -> tuple[bytes, bytes]:
 
 
 def _parameter_names(function: Any) -> Sequence[str]:
-    code = getattr(function, "__code__", None)
+    code = getattr(innermost(function), "__code__", None)
     if code is None:
         return ()
     names: Sequence[str] = code.co_varnames[: code.co_argcount]

@@ -12,6 +12,8 @@ import sys
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any
 
+from scopekit.wire.around import Around
+
 __all__ = ("fingerprint",)
 
 _FIXED = frozenset((type(None), bool, int, float, complex, str, bytes, type(...)))
@@ -36,7 +38,7 @@ def fingerprint(function: Any) -> Any:
         True
     """
     kind = type(function)
-    if kind is not FunctionType and kind is not BuiltinFunctionType:
+    if kind is not FunctionType and kind is not BuiltinFunctionType and kind is not Around:
         return None
     try:
         return _of_value(function, {})
@@ -152,6 +154,8 @@ def _of_value(value: Any, seen: dict[FunctionType, int]) -> Any:
         return (kind, repr(value)) if kind in (float, complex) else (kind, value)
     if kind is FunctionType:
         return _of_function(value, seen)
+    if kind is Around:
+        return ("around", _of_values((value.outer, *value.head, value.inner), seen))
     if kind is ModuleType:
         same = value.__name__ in sys.modules and not _goes_by_value(value.__name__)
     elif kind is BuiltinFunctionType:

@@ -894,6 +894,10 @@ def test_a_scope_means_the_worker_of_the_session_it_is_used_in(session):
         scope = ProcessScope(0)
         assert session.spawn(sk.myid, scope=scope).result(20) == 0
         assert session.spawn(sk.myid, scope=ProcessScope(0)).result(20) == 0
+        assert session.tochunk(1, scope=scope).worker == 0
+        assert session.run(sk.myid, scope=scope) == {0: 0}
+        assert session.satisfiable(scope)
+        assert {processor.worker for processor in session.processors(scope)} == {0}
 
 
 def test_statistics_and_events_tell_of_tasks(session):

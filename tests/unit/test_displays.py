@@ -3,11 +3,13 @@ from html.parser import HTMLParser
 import pytest
 
 from scopekit.explanation import Explanation, Operand
+from scopekit.holding import HeldChunk, HeldTask, Holdings
 from scopekit.notebook.displays import (
     MAX_ROWS,
     chunk_html,
     chunk_text,
     explanation_html,
+    holdings_html,
     session_html,
     session_text,
     task_html,
@@ -287,3 +289,47 @@ def test_displays_fit_pages_of_any_colour_and_sites_that_strip_styles(html):
     assert not {"style", "script", "svg", "link"} & set(page.tags)
     assert "color:#000" not in html
     assert "color:#fff" not in html.lower()
+
+
+# -- holdings ------------------------------------------------------------------------
+
+
+def holdings(*, chunks=(), tasks=()):
+    return Holdings(0, "a", tuple(chunks), tuple(tasks), TOPOLOGY)
+
+
+def held_chunk(number, *, lost=False, others=()):
+    return HeldChunk(number, f"chunk {number}", EVIL, 2_000, ProcessScope(0), others, lost)
+
+
+def test_holdings_show_what_would_be_lost():
+    page = Page(
+        holdings_html(
+            holdings(
+                chunks=[held_chunk(1, lost=True), held_chunk(2, others=(1, 2))],
+                tasks=[HeldTask(7, EVIL, "running", lost=False)],
+            )
+        )
+    )
+
+    assert "2 of them" not in page.text
+    assert "1 of them would be lost with it" in page.text
+    assert [EVIL, "running", "kept"] in page.rows
+    assert ["chunk 1", EVIL, "2 kB", "worker 0", "", "lost"] in page.rows
+    assert ["chunk 2", EVIL, "2 kB", "worker 0", "1, 2", "kept"] in page.rows
+    assert "script" not in page.tags
+
+
+def test_holdings_of_nothing_are_one_line():
+    page = Page(holdings_html(holdings()))
+
+    assert "safe to remove" in page.text
+    assert page.rows == []
+
+
+def test_long_holdings_are_cut():
+    many = holdings(chunks=[held_chunk(n) for n in range(MAX_ROWS + 5)])
+
+    assert "and 5 more" in Page(holdings_html(many)).text
+    assert len(Page(holdings_html(many)).rows) == MAX_ROWS + 1
+    assert "and 25 more" in many.text()
