@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from scopekit.blocks import Block
     from scopekit.explanation import Explanation
     from scopekit.mapping import Mapped
+    from scopekit.options import Around as BlocksAround
     from scopekit.scopes import Scope
     from scopekit.wire.codec import Call
 
