@@ -182,8 +182,9 @@ def _chains(form: Form) -> Iterator[Literals]:
 
 
 def _shortest(gap: Literals, here: Form, missing: Form) -> Literals:
-    # A kind is not left out before its index is.
     for literal in reversed(gap):
+        if literal[0] == KIND and any(variable == INDEX for variable, _ in gap):
+            continue  # an index says nothing without the kind that it counts
         rest = tuple(kept for kept in gap if kept != literal)
         if covers(missing, all_of((here, chain(rest)))):
             gap = rest

@@ -86,6 +86,11 @@ READINGS = [
         "DefaultScope() - ExactScope(ThreadProc(0, 1))",
         "default but not (worker 0, thread 1)",
     ),
+    (
+        ProcessorTypeScope(ThreadProc) - ExactScope(ThreadProc(0, 0)),
+        "ProcessorTypeScope(ThreadProc) - ExactScope(ThreadProc(0, 0))",
+        "threads but not (worker 0, thread 0)",
+    ),
     (~DefaultScope(), "~DefaultScope()", "any but not default"),
     (
         DefaultScope() | ProcessScope("client"),
