@@ -11,7 +11,7 @@ from scopekit.gather import wait_for
 from scopekit.handles import Chunk, Task
 from scopekit.inside import Inside, inside
 from scopekit.options import Options
-from scopekit.scopes import AnyScope, ambient, as_scope
+from scopekit.scopes import ambient, as_scope
 from scopekit.session import Session, innermost_session
 from scopekit.spawning import OptionSet
 from scopekit.wire.codec import read_handles
@@ -264,7 +264,7 @@ def tochunk(value: Any, processor: Processor | None = None, scope: Any = None) -
     Args:
         value: the value.
         processor: its home; must lie in the scope.
-        scope: where it is valid; anywhere if None.
+        scope: where it is valid; where its type says if None, anywhere as a rule.
 
     Returns:
         The handle. A task that returns it gives its result the chunk's scope.
@@ -275,7 +275,7 @@ def tochunk(value: Any, processor: Processor | None = None, scope: Any = None) -
     task = running_task.get()
     if task is None:
         return (innermost_session() or start()).tochunk(value, processor, scope)
-    where: Scope = as_scope(scope) if scope is not None else AnyScope()
+    where: Scope | None = as_scope(scope) if scope is not None else None
     chunk: Chunk = task.agent.new_chunk(value, processor, where)
     return chunk
 

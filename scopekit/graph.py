@@ -32,6 +32,7 @@ __all__ = (
 WorkerId = int | str
 _SUSPECTED = 2
 _NOBODY: Mapping[WorkerId, WorkerId] = {}
+_NO_PINS: Mapping[int, str] = {}
 TaskState = Literal[
     "waiting", "unmatched", "queued", "running", "done", "failed", "blocked", "cancelled"
 ]
@@ -128,6 +129,7 @@ class TaskRecord:
         call_forgotten: True once it can never run again.
         asked_back: True if its processor was asked to hand it back.
         may_have_begun: True once its processor has had all that it takes to begin.
+        pins: what gave inputs their scopes that are gone, where that is their types.
         cause: the number of the event that last changed its state.
     """
 
@@ -151,6 +153,7 @@ class TaskRecord:
         "missing",
         "operands",
         "origin",
+        "pins",
         "processor",
         "ready",
         "rule",
@@ -172,6 +175,7 @@ class TaskRecord:
         self.holds_inputs = self.holds_lineage = self.call_forgotten = self.asked_back = False
         self.may_have_begun = False
         self.operands: tuple[tuple[str, Scope], ...] | None = None
+        self.pins: Mapping[int, str] = _NO_PINS
         self.processor: Processor | None = None
         self.topology: Topology | None = None
         self.rule = ""
@@ -211,6 +215,7 @@ class ChunkRecord:
         aimed: when it was last ordered to be sent somewhere.
         told: True if whoever holds its handles has its value, too: when it is lost, it is
             made again only for others.
+        pin: what gave it its scope, where that is the type of its value.
         cause: the number of the event that last changed its state.
     """
 
@@ -226,6 +231,7 @@ class ChunkRecord:
         "made",
         "maker",
         "nbytes",
+        "pin",
         "planned",
         "processor",
         "scope",
@@ -256,6 +262,7 @@ class ChunkRecord:
         self.maker = maker
         self.processor = processor
         self.type = type
+        self.pin = ""
         self.declared: Scope | None = None
         self.planned = self.told = False
         self.nbytes = self.users = self.descendants = 0

@@ -19,6 +19,7 @@ from scopekit.errors import (
 )
 from scopekit.gather import gather, wait_for
 from scopekit.handles import Chunk, Task
+from scopekit.pinning.place import Place
 from scopekit.scheduler.placement import allowed_mask, never_meet, refusal
 from scopekit.scopes import AnyScope, as_scope
 from scopekit.spawning import Spawner
@@ -66,6 +67,14 @@ class Inside(Spawner):
     def _owns(self, handle: Task | Chunk) -> bool:
         home = handle._session if isinstance(handle, Task) else handle._home
         return home is self or home is self._agent
+
+    def pin_place(self) -> Place:
+        """Returns where the task runs that spawns."""
+        return Place(_running().processor, self._agent.topology)
+
+    def keep_pinned(self, value: Any, scope: Scope, why: str) -> Chunk:
+        """Makes a chunk of what stays in this process."""
+        return self._agent.new_chunk(value, None, scope, why)
 
     def _parent(self) -> int | None:
         return _running().id

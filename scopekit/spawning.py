@@ -7,21 +7,32 @@ import itertools
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
-from scopekit.errors import ScopeError, ScopekitError
+from scopekit.errors import SchedulingError, ScopeError, ScopekitError
 from scopekit.graph import Input, TaskSpec
 from scopekit.handles import Chunk, Task
 from scopekit.options import DEFAULT_OPERANDS, NO_OPTIONS, Options, block_options, operands
+from scopekit.pinning.telling import note_text, refused, warn_user
 from scopekit.wire.codec import pack_call, type_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from scopekit.explanation import Explanation
+    from scopekit.pinning.packing import Noted
+    from scopekit.pinning.place import Place
     from scopekit.scopes import Scope
     from scopekit.wire.codec import Call
 
-__all__ = ("SCOPE_OPTIONS", "OptionSet", "Spawner", "chunk_id_of", "function_name")
+__all__ = (
+    "SCOPE_OPTIONS",
+    "OptionSet",
+    "Spawner",
+    "chunk_id_of",
+    "function_name",
+    "pinned_operands",
+)
 
+_NOTED_KEPT = 256
 SCOPE_OPTIONS = ("scope", "compute_scope", "result_scope")
 
 
@@ -56,6 +67,8 @@ class Spawner:
     def __init__(self, ids: Iterator[int]) -> None:
         self._ids = ids
         self._numbers: dict[str, Iterator[int]] = {}
+        # What a note was given of, by its id, the latest last.
+        self._noted: dict[int, Any] = {}
 
     # -- what whoever takes them in decides --------------------------------------------
 
@@ -73,6 +86,23 @@ class Spawner:
     def _meant(self, scope: Scope) -> Scope:
         """Reads a scope that the user wrote."""
         return scope
+
+    def pin_place(self) -> Place:
+        """Returns where what it is given was made."""
+        raise NotImplementedError
+
+    def keep_pinned(self, value: Any, scope: Scope, why: str) -> Chunk:
+        """Makes a chunk of an argument, or a part of one, that stays in this process.
+
+        Args:
+            value: what stays.
+            scope: where it is valid.
+            why: what says so.
+        """
+        raise NotImplementedError
+
+    def _check_pinned(self, spec: TaskSpec, call: Call) -> None:
+        """Raises if a task that is given what is pinned here could not use it."""
 
     # Makes chunks of the large buffers of arguments, where they are not to travel with each call.
     _keep_buffer: Callable[[memoryview], Chunk] | None = None
@@ -166,12 +196,14 @@ class Spawner:
         block = block_options()
         merged = given if block is NO_OPTIONS else given.merged_over(block)
         name = merged.name or self._number(function)
-        call = pack_call(f, args, kwargs, name=name, keep=self._keep_buffer)
+        call = pack_call(f, args, kwargs, name=name, keep=self._keep_buffer, desk=self)
         result_scope = merged.result_scope
         scopes = operands(given)
         if scopes is not DEFAULT_OPERANDS:
             scopes = tuple((origin, self._meant(s)) for origin, s in scopes)
             result_scope = None if result_scope is None else self._meant(result_scope)
+        if call.pinned:
+            scopes += pinned_operands(call)
         ids = self._ids
         task_id = next(ids)
         chunks = (next(ids),) if not outputs else tuple(next(ids) for _ in range(1 + len(outputs)))
@@ -195,8 +227,32 @@ class Spawner:
                 key: Task(self, task_id, key, chunk)
                 for key, chunk in zip(outputs, chunks[1:], strict=True)
             }
-        self._take(spec, call, task, sink)
+        if call.pinned or call.notes:
+            self._take_pinned(spec, call, task, sink)
+        else:
+            self._take(spec, call, task, sink)
         return task
+
+    def _take_pinned(
+        self, spec: TaskSpec, call: Call, task: Task, sink: Callable[[str, str], None] | None
+    ) -> None:
+        """Takes a task in whose call holds what is pinned, or what is to be told of."""
+        try:
+            self._check_pinned(spec, call)
+            self._take(spec, call, task, sink)
+        except SchedulingError as error:
+            raise refused(spec.name, call.pinned, error) from None
+        for noted in call.notes:
+            self._tell(spec.name, noted)
+
+    def _tell(self, name: str, noted: Noted) -> None:
+        """Warns of what a task is given, once for each thing."""
+        if self._noted.get(id(noted.value)) is noted.rule:
+            return
+        while len(self._noted) >= _NOTED_KEPT:
+            del self._noted[next(iter(self._noted))]
+        self._noted[id(noted.value)] = noted.rule
+        warn_user(note_text(name, noted))
 
     def _number(self, function: str) -> str:
         numbers = self._numbers.get(function)
@@ -234,6 +290,15 @@ def _refuse_stray_scopes(f: Any, kwargs: Mapping[str, Any]) -> None:
                 f"{name}= would go to {function_name(f)}, which takes no such argument."
                 f" Write options({name}=...).spawn(...)."
             )
+
+
+def pinned_operands(call: Call) -> tuple[tuple[str, Scope], ...]:
+    """Returns where what is pinned in a call may go, each with what it is."""
+    return tuple(
+        (f"{culprit.origin} ({culprit.pin.told()})", culprit.pin.scope)
+        for culprit in call.pinned
+        if not culprit.stays and culprit.pin.scope is not None
+    )
 
 
 def chunk_id_of(handle: Task | Chunk) -> int:

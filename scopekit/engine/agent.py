@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import sys
 import threading
 import time
 from collections import deque
@@ -30,9 +31,12 @@ from scopekit.errors import (
 from scopekit.graph import StoredChunk
 from scopekit.guard import guard
 from scopekit.handles import Chunk, Task, handles_become, reviver
-from scopekit.scopes import AnyScope
+from scopekit.pinning.place import Place
+from scopekit.pinning.registry import adopt
+from scopekit.pinning.search import implied_by
+from scopekit.scopes import AnyScope, ProcessScope
 from scopekit.wire import messages as msg
-from scopekit.wire.codec import FIRST_INPUT, dump_error, load_value
+from scopekit.wire.codec import FIRST_INPUT, dump_error, load_value, type_name
 from scopekit.wire.lending import LoanOverError
 from scopekit.wire.parcels import load_parcel
 
@@ -41,6 +45,7 @@ if TYPE_CHECKING:
 
     from scopekit.engine.lanes import Lane
     from scopekit.graph import WorkerId
+    from scopekit.pinning.rule import Rule
     from scopekit.places import Topology
     from scopekit.scopes import Processor, Scope
     from scopekit.wire.codec import PickledError
@@ -147,7 +152,8 @@ class Agent:
         background: bool = True,
     ) -> None:
         self.worker = worker
-        self.store = Store(worker, topology, lender)
+        self.store = Store(worker, topology, lender, self._narrowed)
+        self._process = ProcessScope(worker)
         self._lender = lender
         self._lends_to = lends_to
         self.addresses: Mapping[WorkerId, msg.PeerAddress] = {}
@@ -198,7 +204,9 @@ class Agent:
             msg.Drop: self._on_drop,
             msg.Settled: self._on_settled,
             msg.Beat: lambda _: None,
+            msg.PinsChanged: self._on_pins_changed,
         }
+        self._noted: set[tuple[str, ...]] = set()
 
     @property
     def topology(self) -> Topology:
@@ -215,7 +223,13 @@ class Agent:
 
     def _on_topology(self, order: msg.TopologyChanged) -> None:
         self.store.topology = order.topology
+        # Now it knows its node.
+        self._process = ProcessScope(self.worker)
         self.addresses = order.addresses
+
+    def _on_pins_changed(self, order: msg.PinsChanged) -> None:
+        for keys, pickled in order.rules:
+            adopt(keys, functools.partial(load_value, pickled))
 
     def _on_run(self, order: msg.Run) -> None:
         self._start_publisher()
@@ -510,14 +524,70 @@ class Agent:
             values.append(value)
         return values
 
-    def _keep(self, chunk: int, value: Any, scope: Scope, processor: Processor) -> StoredChunk:
-        """Keeps one result; a chunk made here and returned gives it its own scope."""
-        if type(value) is ModuleType:
+    def _keep(
+        self, chunk: int, value: Any, scope: Scope | None, processor: Processor
+    ) -> StoredChunk:
+        """Keeps one result; a chunk made here and returned gives it its own scope.
+
+        Args:
+            chunk: its id.
+            value: the result.
+            scope: where it was declared to be valid; None for what its type implies.
+            processor: where it was made.
+        """
+        kind = type(value)
+        if kind in _PLAIN or kind is ModuleType:
             # A module is the name of something that every process has for itself.
-            scope = AnyScope()
-        elif type(value) is Chunk and value.id in self.store:
-            return self.store.alias(chunk, value.id)
-        return self.store.put(chunk, value, scope, processor)
+            if scope is None or kind is ModuleType:
+                scope = _UNSCOPED
+            return self.store.put(chunk, value, scope, processor)
+        if kind is Chunk and value.id in self.store:
+            stored = self.store.alias(chunk, value.id)
+            self._report_pin(chunk, stored.scope, self.store.why(chunk))
+            return stored
+        if scope is not None:
+            return self.store.put(chunk, value, scope, processor)
+        scope, why = self._implied(value, processor)
+        if why:
+            self._report_pin(chunk, scope, why)
+        return self.store.put(chunk, value, scope, processor, why=why)
+
+    def _implied(self, value: Any, processor: Processor) -> tuple[Scope, str]:
+        """Returns where a value that was made here is valid by its type, with what says so.
+
+        Raises:
+            ScopeViolationError: not here.
+        """
+        notes: list[tuple[Any, Rule]] = []
+        implied = implied_by(value, Place(processor, self.topology, self._process), notes)
+        for part, rule in notes:
+            self._note(part, rule)
+        if implied is None:
+            return _UNSCOPED, ""
+        if not self.topology.admits(implied.scope, self.worker):
+            raise ScopeViolationError(
+                f"this is worker {self.worker}, and what was made here is valid on"
+                f" {implied.scope.describe()} alone: it is {implied.why}. Make it there: spawn"
+                " the task with that scope."
+            )
+        return implied
+
+    def _note(self, part: Any, rule: Rule) -> None:
+        """Tells once, in the output of the task, of what is better left where it is."""
+        if rule.keys not in self._noted:
+            self._noted.add(rule.keys)
+            better = f" Better send {rule.instead}." if rule.instead else ""
+            sys.stderr.write(f"scopekit: a task gave a {type_name(part)}: {rule.why}.{better}\n")
+
+    def _narrowed(self, chunk: int, scope: Scope, why: str) -> None:
+        """Reports at once that a value stays here: others hear it, too, and go back for it."""
+        self._report(msg.Pinned(chunk, scope, why))
+
+    def _report_pin(self, chunk: int, scope: Scope, why: str) -> None:
+        """Has the session know what says where a value is valid."""
+        if why:
+            with self._lock:
+                self._pending.append(msg.Pinned(chunk, scope, why))
 
     def _place(self, processor: Processor | None = None) -> str:
         node = self.topology.node_of(self.worker)
@@ -715,12 +785,24 @@ class Agent:
         lent = lent and self.topology.node_of(asker) == self.topology.node_of(self.worker)
         return [self.store.give(chunk, asker, lent=lent) for chunk in chunks]
 
-    def new_chunk(self, value: Any, processor: Processor | None, scope: Scope) -> Chunk:
+    def new_chunk(
+        self, value: Any, processor: Processor | None, scope: Scope | None, why: str = ""
+    ) -> Chunk:
         """Keeps a value that a task makes a chunk of.
+
+        Args:
+            value: the value.
+            processor: its home.
+            scope: where it is valid; None for what its type implies.
+            why: what says so, where that is its type.
 
         Raises:
             ScopeError: the scope leaves out the process that makes the chunk.
         """
+        if scope is None:
+            here = running_task.get()
+            made_on = here.processor if here is not None else self._home(_UNSCOPED)
+            scope, why = self._implied(value, made_on)
         home = processor or self._home(scope)
         if home.worker != self.worker or not self.topology.admits(scope, self.worker):
             raise ScopeError(
@@ -732,7 +814,7 @@ class Agent:
             self._own_chunks += 1
             number = int(self.worker) + 1 if isinstance(self.worker, int) else 0
             chunk_id = (number << _OWN_IDS) + self._own_chunks + (1 << (_OWN_IDS + 20))
-        stored = self.store.put(chunk_id, value, scope, home)
+        stored = self.store.put(chunk_id, value, scope, home, why=why)
         with self._lock:
             self._handles[chunk_id] = 0
         return self.revive_chunk(stored)

@@ -6,7 +6,6 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from scopekit.errors import ScopekitError
-from scopekit.scopes import AnyScope
 from scopekit.wire.codec import load_arguments
 
 if TYPE_CHECKING:
@@ -18,14 +17,12 @@ if TYPE_CHECKING:
 
 __all__ = ("run_task",)
 
-_UNSCOPED = AnyScope()
-
 
 def run_task(
     order: Run,
     function: Callable[..., Any],
     inputs: Sequence[Any],
-    keep: Callable[[int, Any, Scope, Processor], StoredChunk],
+    keep: Callable[[int, Any, Scope | None, Processor], StoredChunk],
 ) -> tuple[tuple[StoredChunk, ...], Any]:
     """Runs a task.
 
@@ -33,7 +30,7 @@ def run_task(
         order: the task.
         function: what to call.
         inputs: the values of the inputs, in order.
-        keep: stores one result.
+        keep: stores one result, valid where it was declared to be, if it was.
 
     Returns:
         A description of each result, in order, with the first result itself.
@@ -43,7 +40,7 @@ def run_task(
         import asyncio  # noqa: PLC0415  # slow to load
 
         value = asyncio.run(value)
-    scope = order.result_scope or _UNSCOPED
+    scope = order.result_scope
     if len(order.outputs) == 1:
         return (keep(order.outputs[0], value, scope, order.processor),), value
     parts = _split(value, order)

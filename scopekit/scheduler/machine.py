@@ -207,7 +207,7 @@ class Scheduler(Recovering):
         if record.spec.wait_for and not never_meet(operands, self.topology):
             return None
         record.operands = operands
-        return refusal(record.spec.name, operands, self.topology)
+        return refusal(record.spec.name, operands, self.topology, self.pins_of(record))
 
     def _take_inputs(self, record: TaskRecord, at: float) -> bool:
         """Enters a task at its inputs; ends it if one of them can never be had.
@@ -330,9 +330,9 @@ class Scheduler(Recovering):
         self._place_anew(record, event.at, forced=event.chunk is not None)
 
     def _on_pinned(self, event: ev.ChunkPinned) -> None:
-        self._narrow(event.chunk, event.scope)
+        self._narrow(event.chunk, event.scope, event.why)
 
-    def _narrow(self, chunk_id: int, scope: Scope) -> None:
+    def _narrow(self, chunk_id: int, scope: Scope, why: str = "") -> None:
         """Takes note of the scope of a chunk, unless that is of an earlier making of it."""
         chunk = self.table.records.get(chunk_id)
         if chunk is None:
@@ -340,6 +340,7 @@ class Scheduler(Recovering):
         homes = chunk.holders if chunk.state == "held" else (self._maker_worker(chunk),)
         if any(home is not None and self.topology.admits(scope, home) for home in homes):
             self.table.narrow(chunk_id, scope, self.topology)
+            chunk.pin = why or chunk.pin
 
     def _sent_to(self, task: int, worker: WorkerId) -> TaskRecord | None:
         """Returns the record of a task if that worker is the one that has it now."""

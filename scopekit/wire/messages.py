@@ -32,6 +32,8 @@ __all__ = (
     "Output",
     "Paused",
     "PeerAddress",
+    "Pinned",
+    "PinsChanged",
     "PlainArguments",
     "Put",
     "PutFailed",
@@ -222,7 +224,20 @@ class Beat:
     """The client is still there."""
 
 
-Order = TopologyChanged | Run | Put | Send | Retract | GiveBack | Drop | Settled | Beat
+@dataclass(frozen=True, slots=True)
+class PinsChanged:
+    """Users gave rules for types.
+
+    Attributes:
+        rules: the keys of each with its pickle; the later win.
+    """
+
+    rules: tuple[tuple[tuple[str, ...], bytes], ...]
+
+
+Order = (
+    TopologyChanged | Run | Put | Send | Retract | GiveBack | Drop | Settled | Beat | PinsChanged
+)
 
 # -- reports ------------------------------------------------------------------------
 
@@ -290,6 +305,19 @@ class HandedBack:
     task: int
     chunk: int | None = None
     scope: Scope | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """A value that is here is valid where its type says.
+
+    Attributes:
+        why: what says so.
+    """
+
+    chunk: int
+    scope: Scope
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,6 +396,7 @@ Report = (
     | Finished
     | RunError
     | HandedBack
+    | Pinned
     | Arrived
     | StillWaiting
     | Output
