@@ -22,6 +22,7 @@ __all__ = (
     "logger_with_handlers",
     "mapped_file",
     "of_lmdb",
+    "on_device",
     "open_file",
     "open_port",
     "raised",
@@ -31,6 +32,7 @@ __all__ = (
 )
 
 _LARGE = 1 << 20
+_SMALL_TENSOR = 1 << 10
 _LARGE_FRAME = 10 << 20
 _URL = "://"
 _DEEPEST = 64
@@ -97,7 +99,7 @@ def array_of_something(value: Any, rule: Rule) -> Rule | None:
     root = root_of(value)
     if root is not None:
         why = "it shows a file of one machine, and writes to a copy would be lost"
-        return mapped_file(value, replace(rule, strength="hard", why=why))
+        return mapped_file(value, replace(rule, row=55, strength="hard", why=why))
     return rule if _is_shared(value) else None
 
 
@@ -150,6 +152,12 @@ def lazy_and_local(value: Any, rule: Rule) -> Rule | None:
         return None
     variables = getattr(value, "variables", None) or {"": getattr(value, "variable", None)}
     return None if all(getattr(v, "_in_memory", True) for v in variables.values()) else rule
+
+
+def on_device(value: Any, rule: Rule) -> Rule | None:
+    """Counts a tensor that lies on a device, unless it is as small as the loss of one step."""
+    small = value.nelement() * value.element_size() <= _SMALL_TENSOR
+    return rule if value.is_cuda and not small else None
 
 
 def small_part(value: Any, rule: Rule) -> Rule | None:

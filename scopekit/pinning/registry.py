@@ -132,12 +132,17 @@ def _mro(kind: type) -> tuple[type, ...]:
 
 def _takes_care(nearer: Iterable[type], key: str) -> bool:
     """Tells whether somebody else than the library gave a class its own way to be pickled."""
-    library = key.partition(":")[0].partition(".")[0]
+    library = _library(key)
     return any(
-        key_of(base).partition(":")[0].partition(".")[0] != library
+        _library(key_of(base)) != library
         and any(type(vars(base).get(name)) is FunctionType for name in _WAYS_TO_PICKLE)
         for base in nearer
     )
+
+
+def _library(key: str) -> str:
+    # The part in C of a library is called as that is, with an underscore.
+    return key.partition(":")[0].partition(".")[0].lstrip("_")
 
 
 def _softened(rule: Rule) -> Rule:

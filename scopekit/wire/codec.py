@@ -539,9 +539,20 @@ class PickledError:
         """
         error = self._load()
         error.add_note(who)
+        if isinstance(error, FileNotFoundError):
+            self._advise_about_path(error)
         if self.traceback_text:
             error.add_note(f"Remote traceback:\n{self.traceback_text}")
         return error
+
+    def _advise_about_path(self, error: FileNotFoundError) -> None:
+        path = error.filename
+        if isinstance(path, (str, bytes)) and os.path.exists(path):  # noqa: PTH110  # a text
+            error.add_note(
+                f"{os.fsdecode(path)} is there on this machine, and not on {self.place}: a path"
+                " means something on one machine. Run the task where the file is, with"
+                " scope=sk.NodeScope(...), or send what is in the file."
+            )
 
     def _load(self) -> BaseException:
         if self.pickled is not None:

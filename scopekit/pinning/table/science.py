@@ -182,6 +182,24 @@ SCIENCE: tuple[Rule, ...] = (
         make="spacy.load(name)",
         instead="the name of the model",
     ),
+    # -- what lies on a device: told of, and not yet bound --------------------------------------
+    Rule(
+        row=68,
+        keys=("torch:Tensor",),
+        level="free",
+        strength="note",
+        why="it is copied by way of the host to the device of the same number, if there is one",
+        instead="it.cpu()",
+        check=checks.on_device,
+    ),
+    Rule(
+        row=71,
+        keys=("cupy:ndarray", "cupy._core.core:ndarray", "cupy._core.core:_ndarray_base"),
+        level="free",
+        strength="note",
+        why="it is copied by way of the host, and which device it was on is forgotten",
+        instead="cupy.asnumpy(it)",
+    ),
     # -- instruments -----------------------------------------------------------------------------
     Rule(
         row=64,

@@ -286,6 +286,7 @@ SERVICES: tuple[Rule, ...] = (
     Rule(
         row=48,
         keys=(
+            "socket:socket",
             "_socket:socket",
             "_ssl:_SSLContext",
             "_ssl:_SSLSocket",
