@@ -223,8 +223,7 @@ class Agent:
 
     def _on_topology(self, order: msg.TopologyChanged) -> None:
         self.store.topology = order.topology
-        # Now it knows its node.
-        self._process = ProcessScope(self.worker)
+        self._process = ProcessScope(self.worker, node=order.topology.node_of(self.worker))
         self.addresses = order.addresses
 
     def _on_pins_changed(self, order: msg.PinsChanged) -> None:

@@ -23,6 +23,7 @@ __all__ = ("Judge", "Pickler", "PinnedError", "StayingJudge", "what_fails")
 
 _PROTOCOL = 5
 _verdicts = registry.verdicts
+_by_cloudpickle = cloudpickle.Pickler.reducer_override
 
 
 class PinnedError(pickle.PicklingError):
@@ -104,6 +105,9 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         judge: decides about what is pinned.
     """
 
+    # What goes by value as a part of something else.
+    _freed: tuple[Any, ...] = ()
+
     def __init__(
         self,
         file: IO[bytes],
@@ -112,28 +116,28 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     ) -> None:
         super().__init__(file, protocol=_PROTOCOL, buffer_callback=stays)
         self._judge = judge
-        self._freed: list[Any] = []
 
     def reducer_override(self, obj: Any) -> Any:
         """Is asked by pickle of everything but numbers, texts and containers."""
-        verdict = _verdicts.get(id(type(obj)))
+        # Of every object: what is plain, as nearly all is, must cost next to nothing.
+        verdict = _verdicts.get(id(type(obj))) or registry.verdict(type(obj))
         if verdict is PLAIN:
             return NotImplemented
-        if verdict is None:
-            verdict = registry.verdict(type(obj))
-        if verdict is not CODE and verdict is not PLAIN:
+        if verdict is CODE:
+            return _by_cloudpickle(self, obj)
+        if verdict.check is None or verdict.check(obj, verdict) is not None:
             reduced = self._judged(obj, verdict)
             if reduced is not None:
                 return reduced
-        return super().reducer_override(obj)
+        return _by_cloudpickle(self, obj) if isinstance(obj, type) else NotImplemented
 
     def _judged(self, obj: Any, rule: Rule) -> Reduced | None:
         """Returns how an object is pickled for which there is a rule, None for its own way."""
         found = registry.facing(rule, obj)
-        if found is None or self._is_freed(obj):
+        if found is None or any(obj is part for part in self._freed):
             return None
         if found.frees is not None:
-            self._freed += found.frees(obj)
+            self._freed += tuple(found.frees(obj))
         if found.strength != "hard":
             self._judge.note(obj, found)
             return None
@@ -145,9 +149,6 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         elif found.level != "free":
             return None
         return None if found.reopen is None else found.reopen(obj)
-
-    def _is_freed(self, obj: Any) -> bool:
-        return bool(self._freed) and any(obj is part for part in self._freed)
 
 
 class _Tracer(Pickler):

@@ -97,7 +97,8 @@ def ways_to(roots: Iterable[tuple[str, Any]], wanted: Iterable[Any]) -> dict[int
 def _parts(value: Any, way: Way) -> Iterator[tuple[Any, Way]]:
     """Yields what pickle would go on with, each with the way to it."""
     kind = type(value)
-    if isinstance(value, _WITHOUT_PARTS):
+    # By its type, never by what it says that it is: a proxy would answer.
+    if issubclass(kind, _WITHOUT_PARTS):
         return
     if kind is FunctionType:
         yield from _parts_of_function(value, way)
@@ -107,22 +108,22 @@ def _parts(value: Any, way: Way) -> Iterator[tuple[Any, Way]]:
         parts = {"func": value.func, "args": value.args, "keywords": value.keywords}
         yield from ((part, way.step(f"{way.text}.{name}")) for name, part in parts.items())
     else:
-        yield from _parts_of_container(value, way)
+        yield from _parts_of_container(value, kind, way)
     yield from _parts_of_instance(value, way)
 
 
-def _parts_of_container(value: Any, way: Way) -> Iterator[tuple[Any, Way]]:
-    if isinstance(value, dict):
+def _parts_of_container(value: Any, kind: type, way: Way) -> Iterator[tuple[Any, Way]]:
+    if issubclass(kind, dict):
         for key, part in dict.items(value):
             yield part, way.step(f"{way.text}[{_key(key)}]", _name(key))
         for key in dict.keys(value):
             yield key, way.step(f"a key of {way.text}")
-    elif isinstance(value, _IN_ORDER):
+    elif issubclass(kind, _IN_ORDER):
         # Not by its own way to iterate, which may do anything.
-        kind = next(kind for kind in _IN_ORDER if isinstance(value, kind))
-        for number, part in enumerate(kind.__iter__(value)):
+        base = next(base for base in _IN_ORDER if issubclass(kind, base))
+        for number, part in enumerate(base.__iter__(value)):
             yield part, way.step(f"{way.text}[{number}]")
-    elif isinstance(value, (set, frozenset)):
+    elif issubclass(kind, (set, frozenset)):
         for part in list(value):
             yield part, way.step(f"an element of {way.text}")
 
@@ -172,7 +173,7 @@ def _goes_by_name(function: FunctionType) -> bool:
 def _parts_of_instance(value: Any, way: Way) -> Iterator[tuple[Any, Way]]:
     """Yields attributes, without asking for any: a proxy would answer."""
     kind = type(value)
-    if isinstance(value, type):
+    if issubclass(kind, type):
         if value.__module__ == "__main__":
             for name, part in vars(value).items():
                 yield part, way.step(f"{way.text}.{name}", name)

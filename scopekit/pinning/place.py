@@ -38,10 +38,10 @@ class Place(NamedTuple):
         if level == "free":
             return AnyScope()
         if level == "thread":
-            return ExactScope(self.processor)
+            return ExactScope(self.processor, node=node)
         if level == "node" and node is not None:
             return NodeScope(node)
-        return self.process or ProcessScope(worker)
+        return self.process or ProcessScope(worker, node=node)
 
     def leaves(self, scope: Scope) -> bool:
         """Tells whether a scope has a processor outside of this process."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copyreg
 import functools
-from collections import deque
+from collections import OrderedDict, defaultdict, deque
 from itertools import chain, islice
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -26,11 +26,19 @@ __all__ = ("Implied", "implied_by", "joined")
 
 # Nobody looks through a million numbers for a socket: what is further in is found when the
 # value is to leave.
-_MOST = 1000
+_MOST = 256
 _HEAP_TYPE = 1 << 9
 _WAYS_TO_PICKLE = ("__reduce__", "__reduce_ex__", "__getstate__")
-_LEAVES = frozenset((type(None), bool, int, float, complex, str, bytes, bytearray))
+# Types by their ids, since one may refuse to be compared or hashed.
+_LEAVES = frozenset(
+    map(id, (type(None), bool, int, float, complex, str, bytes, bytearray, ModuleType))
+)
+_MAPPINGS = (dict, OrderedDict, defaultdict)
 _SEQUENCES = (list, tuple, set, frozenset, deque)
+_CONTAINERS: dict[int, Callable[[Any], Iterable[Any]]] = {
+    **dict.fromkeys(map(id, _MAPPINGS), lambda value: chain(value.values(), value)),
+    **dict.fromkeys(map(id, _SEQUENCES), iter),
+}
 
 
 class Implied(NamedTuple):
@@ -56,7 +64,7 @@ def implied_by(value: Any, place: Place, notes: list[tuple[Any, Rule]]) -> Impli
     Raises:
         ScopeConflictError: two of its parts are never valid in the same place.
     """
-    if type(value) in _LEAVES:
+    if id(type(value)) in _LEAVES:
         return None
     pins: list[Pin] = []
     outer = False
@@ -102,6 +110,7 @@ def _ruled(value: Any) -> Iterator[tuple[Any, Rule, bool]]:
     verdicts = registry.verdicts
     todo: deque[tuple[Any, bool]] = deque([(value, False)])
     seen = {id(value)}
+    opened: dict[int, bool] = {}
     left = _MOST
     while todo:
         part, inside = todo.popleft()
@@ -112,22 +121,41 @@ def _ruled(value: Any) -> Iterator[tuple[Any, Rule, bool]]:
             if rule is not None:
                 yield part, rule, inside
                 continue
-        for inner, deeper in islice(_parts(part, kind, inside), left):
-            left -= 1
-            if id(inner) not in seen:
-                seen.add(id(inner))
-                todo.append((inner, deeper))
+        parts = list(islice(_parts(part, kind, opened), left))
+        left -= len(parts)
+        # Most containers hold nothing but numbers and texts.
+        if _LEAVES.issuperset(map(id, map(type, parts))):
+            continue
+        inside = inside or id(kind) not in _CONTAINERS
+        fresh = {id(each): each for each in parts if id(type(each)) not in _LEAVES}
+        todo.extend((each, inside) for number, each in fresh.items() if number not in seen)
+        seen.update(fresh)
 
 
-def _parts(value: Any, kind: type, inside: bool) -> Iterable[tuple[Any, bool]]:
-    """Returns the parts of a value, and whether each is in an instance."""
-    if kind in _SEQUENCES:
-        return ((part, inside) for part in value)
-    if kind is dict:
-        return ((part, inside) for part in chain(value.values(), value))
-    if kind in _CALLABLE:
-        return ((part, inside) for part in _CALLABLE[kind](value))
-    return ((part, True) for part in _attributes(value)) if _is_open(kind) else ()
+def _parts(value: Any, kind: type, opened: dict[int, bool]) -> Iterable[Any]:
+    """Returns the parts of a value.
+
+    Args:
+        value: the value.
+        kind: its type.
+        opened: what is known of types: whether their instances are looked into.
+    """
+    way = _CONTAINERS.get(id(kind)) or _CALLABLES.get(id(kind))
+    if way is not None:
+        return way(value)
+    is_open = opened.get(id(kind))
+    if is_open is None:
+        is_open = opened[id(kind)] = _is_open(kind)
+    return chain(_elements(value, kind), _attributes(value)) if is_open else ()
+
+
+def _elements(value: Any, kind: type) -> Iterable[Any]:
+    """Returns what is in an instance of a class that derives from a container."""
+    for base in (*_MAPPINGS[:1], *_SEQUENCES):
+        if issubclass(kind, base):
+            # Not by its own way to iterate, which may do anything.
+            return base.values(value) if base is dict else base.__iter__(value)
+    return ()
 
 
 def _held_by_function(function: FunctionType) -> Iterator[Any]:
@@ -145,17 +173,17 @@ def _owner_of_method(method: Any) -> tuple[Any, ...]:
 
 
 # What can be called, with what it takes along.
-_CALLABLE: dict[type, Callable[[Any], Iterable[Any]]] = {
-    FunctionType: _held_by_function,
-    MethodType: _owner_of_method,
-    BuiltinFunctionType: _owner_of_method,
-    functools.partial: lambda call: (call.func, *call.args, *call.keywords.values()),
+_CALLABLES: dict[int, Callable[[Any], Iterable[Any]]] = {
+    id(FunctionType): _held_by_function,
+    id(MethodType): _owner_of_method,
+    id(BuiltinFunctionType): _owner_of_method,
+    id(functools.partial): lambda call: (call.func, *call.args, *call.keywords.values()),
 }
 
 
 def _is_open(kind: type) -> bool:
     """Tells whether instances are pickled attribute by attribute."""
-    if not kind.__flags__ & _HEAP_TYPE or kind in copyreg.dispatch_table:
+    if not kind.__flags__ & _HEAP_TYPE or any(kind is k for k in copyreg.dispatch_table):
         return False
     bases = kind.__mro__[:-1]
     return not any(way in vars(base) for base in bases for way in _WAYS_TO_PICKLE)

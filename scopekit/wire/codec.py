@@ -425,11 +425,14 @@ def dump_value(
     """
     if type(value) in _PLAIN:
         return pickle.dumps(value, _PROTOCOL)
-    strict = StayingJudge()
-    with io.BytesIO() as file:
-        Pickler(file, stays, strict if judge is None else judge).dump(value)
-        strict.check()
+    file = io.BytesIO()
+    if judge is not None:
+        Pickler(file, stays, judge).dump(value)
         return file.getvalue()
+    strict = StayingJudge()
+    Pickler(file, stays, strict).dump(value)
+    strict.check()
+    return file.getvalue()
 
 
 def dump_own(value: Any) -> bytes:
