@@ -43,6 +43,7 @@ from scopekit.errors import (
 from scopekit.explanation import Explanation
 from scopekit.handles import Chunk, Task
 from scopekit.options import default_options, get_options, perimeter, with_options
+from scopekit.pinning.decorator import pins
 from scopekit.scopes import (
     AnyScope,
     CudaProc,
@@ -123,6 +124,7 @@ __all__ = (
     "num_processors",
     "options",
     "perimeter",
+    "pins",
     "plan",
     "plot_dag",
     "plot_timeline",

@@ -12,8 +12,7 @@ from scopekit.gather import wait_for
 from scopekit.handles import Chunk, Task
 from scopekit.inside import Inside, inside
 from scopekit.options import Options
-from scopekit.scopes import AnyScope, ambient, as_scope
-from scopekit.scopes import sealed as sealed_scope
+from scopekit.scopes import ambient, as_scope
 from scopekit.session import Session, current_session, innermost_session
 from scopekit.spawning import OptionSet
 from scopekit.wire.codec import read_handles
@@ -303,7 +302,7 @@ def tochunk(
     Args:
         value: the value.
         processor: its home; must lie in the scope.
-        scope: where it is valid; anywhere if None.
+        scope: where it is valid; where its type says if None, anywhere as a rule.
         sealed: True to have what is computed from it be valid no further: see ``sealed``.
 
     Returns:
@@ -315,10 +314,8 @@ def tochunk(
     task = running_task.get()
     if task is None:
         return (innermost_session() or start()).tochunk(value, processor, scope, sealed=sealed)
-    where: Scope = as_scope(scope) if scope is not None else AnyScope()
-    if sealed:
-        where = sealed_scope(where)
-    chunk: Chunk = task.agent.new_chunk(value, processor, where)
+    where: Scope | None = as_scope(scope) if scope is not None else None
+    chunk: Chunk = task.agent.new_chunk(value, processor, where, sealed=sealed)
     return chunk
 
 

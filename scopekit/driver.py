@@ -746,6 +746,7 @@ _EVENTS: dict[type, Callable[[Any, WorkerId], ev.Event]] = {
     msg.HandedBack: lambda said, worker: ev.RunHandedBack(
         said.task, worker, said.chunk, said.scope, time.time()
     ),
+    msg.Pinned: lambda said, _: ev.ChunkPinned(said.chunk, said.scope, said.why),
     msg.Arrived: lambda said, worker: ev.ChunksArrived(
         worker, said.chunks, min(said.at, time.time())
     ),

@@ -76,15 +76,19 @@ class ScopeViolationError(ScopekitError, PermissionError):
     Attributes:
         chunk: the id of the chunk, or None.
         scope: where its value turned out to be valid, where that is less than was said.
+        why: what says so, where it is the type of the value.
     """
 
-    def __init__(self, message: str = "", chunk: int | None = None, scope: Any = None) -> None:
+    def __init__(
+        self, message: str = "", chunk: int | None = None, scope: Any = None, why: str = ""
+    ) -> None:
         super().__init__(message)
         self.chunk = chunk
         self.scope = scope
+        self.why = why
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (type(self), (*self.args, self.chunk, self.scope))
+        return (type(self), (*self.args, self.chunk, self.scope, self.why))
 
 
 class ChunkLostError(ScopekitError, LookupError):

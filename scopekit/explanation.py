@@ -26,18 +26,21 @@ class Operand:
         scope: the scope itself.
         removed: how many processors it removed, after the operands before it.
         allowed: how many processors it would allow alone.
+        why: what gave an input its scope, where that is the type of its value.
     """
 
     origin: str
     scope: Scope
     removed: int
     allowed: int
+    why: str = ""
 
     def told(self) -> str:
         """Names the scope with where it was written, such as ``scope= worker 0``."""
         if self.origin == DEFAULT:
             return "the default scope (engines only)"
-        return f"{self.origin} {self.scope.describe()}"
+        because = f" ({self.why})" if self.why else ""
+        return f"{self.origin} {self.scope.describe()}{because}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,7 +127,7 @@ class Fetcher:
         return wire.ask(worker, chunks, timeout)
 
     def _guard(self, record: ChunkRecord) -> None:
-        guard(record.id, record.scope, self._here, self._driver.scheduler.topology)
+        guard(record.id, record.scope, self._here, self._driver.scheduler.topology, record.pin)
 
     def _holder(self, chunk: int, timeout: float | None) -> WorkerId:
         # A value on its way to its home, or made again, is not held yet.
@@ -162,7 +162,7 @@ class Fetcher:
             given = self.ask(holder, chunks, timeout)
         except ScopeViolationError as error:
             if error.chunk is not None and error.scope is not None:
-                self._driver.handle(ev.ChunkPinned(error.chunk, error.scope))
+                self._driver.handle(ev.ChunkPinned(error.chunk, error.scope, error.why))
             raise
         with handles_become(self._revive):
             return {stored.id: _read(stored, parcel) for stored, parcel in given}

@@ -33,6 +33,7 @@ __all__ = (
 WorkerId = int | str
 _SUSPECTED = 2
 _NOBODY: Mapping[WorkerId, WorkerId] = {}
+_NO_PINS: Mapping[int, str] = {}
 TaskState = Literal[
     "waiting", "unmatched", "queued", "running", "done", "failed", "blocked", "cancelled"
 ]
@@ -155,6 +156,7 @@ class TaskRecord:
         call_forgotten: True once it can never run again.
         asked_back: True if its processor was asked to hand it back.
         may_have_begun: True once its processor has had all that it takes to begin.
+        pins: what gave inputs their scopes that are gone, where that is their types.
         cause: the number of the event that last changed its state.
     """
 
@@ -180,6 +182,7 @@ class TaskRecord:
         "missing",
         "operands",
         "origin",
+        "pins",
         "processor",
         "ready",
         "rule",
@@ -201,6 +204,7 @@ class TaskRecord:
         self.holds_inputs = self.holds_lineage = self.call_forgotten = self.asked_back = False
         self.may_have_begun = self.held = False
         self.operands: tuple[tuple[str, Scope], ...] | None = None
+        self.pins: Mapping[int, str] = _NO_PINS
         self.processor: Processor | None = None
         self.topology: Topology | None = None
         self.rule = ""
@@ -241,6 +245,7 @@ class ChunkRecord:
         told: True if whoever holds its handles has its value, too: when it is lost, it is
             made again only for others.
         rescoped: True once its scope was changed by hand: made again, it would have another.
+        pin: what gave it its scope, where that is the type of its value.
         cause: the number of the event that last changed its state.
     """
 
@@ -256,6 +261,7 @@ class ChunkRecord:
         "made",
         "maker",
         "nbytes",
+        "pin",
         "planned",
         "processor",
         "rescoped",
@@ -287,6 +293,7 @@ class ChunkRecord:
         self.maker = maker
         self.processor = processor
         self.type = type
+        self.pin = ""
         self.declared: Scope | None = None
         self.planned = self.told = self.rescoped = False
         self.nbytes = self.users = self.descendants = 0

@@ -18,17 +18,26 @@ if TYPE_CHECKING:
 __all__ = ("guard",)
 
 
-def guard(chunk: int, scope: Scope, asker: WorkerId, topology: Topology) -> None:
+def guard(chunk: int, scope: Scope, asker: WorkerId, topology: Topology, why: str = "") -> None:
     """Lets a chunk out only to a process that its scope covers.
+
+    Args:
+        chunk: its id.
+        scope: where it is valid.
+        asker: who wants it.
+        topology: the processes there are.
+        why: what gave it that scope, where that is the type of its value.
 
     Raises:
         ScopeViolationError: the asker lies outside the scope.
     """
     if not topology.admits(scope, asker):
         who = "the client (this notebook or script)" if asker == "client" else f"worker {asker}"
+        because = f" It is {why}." if why else ""
         raise ScopeViolationError(
             f"chunk {chunk} is valid only on {scope.describe()}, and {who} lies outside of that."
-            " Run a task on it there and fetch what the task returns.",
+            f"{because} Run a task on it there and fetch what the task returns.",
             chunk,
             scope,
+            why,
         )

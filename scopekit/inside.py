@@ -22,8 +22,9 @@ from scopekit.gather import gather, wait_for
 from scopekit.graph import Input
 from scopekit.handles import Chunk, Task
 from scopekit.options import NO_OPTIONS, operands
+from scopekit.pinning.place import Place
 from scopekit.scheduler.placement import allowed_mask, never_meet, refusal
-from scopekit.scopes import AnyScope, as_scope
+from scopekit.scopes import AnyScope, Scope, as_scope
 from scopekit.several import labelled
 from scopekit.spawning import Spawner
 
@@ -77,6 +78,14 @@ class Inside(Spawner):
     def _check_may_spawn(self) -> None:
         here = _running()
         self._agent.seals.check_may_spawn(here.id, here.name)
+
+    def pin_place(self) -> Place:
+        """Returns where the task runs that spawns."""
+        return Place(_running().processor, self._agent.topology)
+
+    def keep_pinned(self, value: Any, scope: Scope, why: str) -> Chunk:
+        """Makes a chunk of what stays in this process."""
+        return self._agent.new_chunk(value, None, scope, why)
 
     def _parent(self) -> int | None:
         return _running().id

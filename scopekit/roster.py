@@ -10,10 +10,12 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from scopekit.errors import ScopekitError
+from scopekit.pinning.registry import registry
 from scopekit.places import Process
 from scopekit.scheduler import events as ev
-from scopekit.scopes import ThreadProc
+from scopekit.scopes import CLIENT, ThreadProc
 from scopekit.wire import messages as msg
+from scopekit.wire.codec import dump_value
 from scopekit.wire.direct import DirectWire
 from scopekit.wire.identity import local_address
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from scopekit.driver import Driver, Wire
     from scopekit.graph import WorkerId
+    from scopekit.pinning.rule import Rule
     from scopekit.wire.cluster import ClusterLink
     from scopekit.wire.direct import DirectHub
     from scopekit.wire.lending import Loan
@@ -109,9 +112,11 @@ class Roster:
         Raises:
             ScopekitError: one of them cannot be used; says which and why.
         """
+        registry.listeners.append(self._tell_rule)
         try:
             self._join(self._link.engine_ids())
         except BaseException:
+            registry.listeners.remove(self._tell_rule)
             self._views.close()
             self._close_hub()
             raise
@@ -198,6 +203,8 @@ class Roster:
             if card.address is not None:
                 self.addresses[card.worker] = card.address
             self.borrowers[card.worker] = card.borrows
+            # Before its first task.
+            self._tell_rules([card.worker], registry.own())
             self._driver.handle(ev.WorkerJoined(self._process(card), time.time()))
 
     def _dial(self, agents: Sequence[msg.AgentCard]) -> dict[WorkerId, Wire]:
@@ -261,6 +268,19 @@ class Roster:
                 wire.send(worker, change)
         self._driver.wake()
 
+    def _tell_rule(self, rule: Rule) -> None:
+        """Tells every agent a rule for a type that a user gave."""
+        with self._driver.lock:
+            self._tell_rules([w for w in self._driver.wires if w != CLIENT], [rule])
+        self._driver.wake()
+
+    def _tell_rules(self, workers: Iterable[WorkerId], rules: Sequence[Rule]) -> None:
+        if not rules:
+            return
+        change = msg.PinsChanged(tuple((rule.keys, _dumped(rule)) for rule in rules))
+        for worker in workers:
+            self._driver.wires[worker].send(worker, change)
+
     @property
     def refused(self) -> int:
         """How many connections and messages this process refused, as far as it serves."""
@@ -276,6 +296,7 @@ class Roster:
         Args:
             gently: True if engines that end hold something that is to be closed first.
         """
+        registry.listeners.remove(self._tell_rule)
         if gently or not self._link.owned:
             self._views.close()
         self._close_hub()
@@ -308,6 +329,15 @@ def check_card(worker: int, card: Mapping[str, Any] | None) -> None:
                 f"worker {worker} (node {card['node_name']}) has no {package}. Install it there:"
                 f" python -m pip install {package}"
             )
+
+
+def _dumped(rule: Rule) -> bytes:
+    try:
+        return dump_value(rule)
+    except Exception as error:
+        raise ScopekitError(
+            f"the rule for {rule.keys[0]} cannot be sent to the engines: {error}"
+        ) from error
 
 
 def _working_directory() -> str | None:

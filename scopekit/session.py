@@ -23,6 +23,7 @@ from scopekit.engine.output import route_output
 from scopekit.engine.surroundings import Here, task_surroundings
 from scopekit.errors import (
     NoProcessorError,
+    ScopeConflictError,
     ScopeError,
     ScopekitError,
     ScopeViolationError,
@@ -42,6 +43,9 @@ from scopekit.options import (
     operands,
     perimeter_scope,
 )
+from scopekit.pinning.giving import GivingJudge
+from scopekit.pinning.place import Place
+from scopekit.pinning.search import implied_by
 from scopekit.places import Process, Topology
 from scopekit.removal import drain
 from scopekit.roster import NodeNames, Roster
@@ -49,11 +53,18 @@ from scopekit.running import run_everywhere
 from scopekit.scheduler import events as ev
 from scopekit.scheduler.placement import allowed_mask, refusal
 from scopekit.scopechanges import change_scope
-from scopekit.scopes import CLIENT, AnyScope, OSProc, ThreadProc, ambient, as_scope
+from scopekit.scopes import CLIENT, AnyScope, ExactScope, OSProc, ThreadProc, ambient, as_scope
 from scopekit.scopes import sealed as sealed_scope
 from scopekit.scopes.located import relocated
 from scopekit.several import labelled
-from scopekit.spawning import SCOPE_OPTIONS, Spawner, chunk_id_of, function_name, placements
+from scopekit.spawning import (
+    SCOPE_OPTIONS,
+    Spawner,
+    chunk_id_of,
+    function_name,
+    pinned_operands,
+    placements,
+)
 from scopekit.wire import messages as msg
 from scopekit.wire.codec import pack_call, type_name
 from scopekit.wire.identity import identity_card
@@ -69,6 +80,7 @@ if TYPE_CHECKING:
     from scopekit.graph import WorkerId
     from scopekit.holding import Holdings
     from scopekit.options import Around
+    from scopekit.pinning.rule import Rule
     from scopekit.rescoping import Rescoping
     from scopekit.scopes import Processor, Scope
     from scopekit.shards import Shard
@@ -267,6 +279,24 @@ class Session(Spawner):
         self._driver.handle(ev.BlockEnded(tuple(task.id for task in tasks), time.time()))
         self._driver.send_now()
 
+    def pin_place(self) -> Place:
+        """Returns where values of this process are."""
+        return Place(self._processors_here()[0], self.topology)
+
+    def keep_pinned(self, value: Any, scope: Scope, why: str) -> Chunk:
+        """Makes a chunk of what stays in this process."""
+        home = self._processors_here()[0]
+        return self._keep_here(value, scope, home, why)
+
+    def _check_pinned(self, spec: TaskSpec, call: Call) -> None:
+        """Refuses what is bound to a thread of this process that runs no tasks."""
+        if self._link is None:
+            return
+        threads = [c.pin.scope for c in call.pinned if c.stays and type(c.pin.scope) is ExactScope]
+        scopes = spec.operands + tuple(("argument", scope) for scope in threads)
+        if threads and allowed_mask(scopes, self.topology):
+            raise ScopeConflictError("No task runs on the thread that it belongs to.")
+
     def plan(self, f: Any, /, *args: Any, **kwargs: Any) -> Explanation:
         """Tells where ``spawn`` with the same arguments would run, without running it."""
         given = {key: kwargs.pop(key) for key in SCOPE_OPTIONS if key in kwargs}
@@ -281,13 +311,15 @@ class Session(Spawner):
         defaults = function_options(f)
         merged = given.merged_over(block_options()).merged_over(defaults or NO_OPTIONS)
         name = merged.name or function
-        call = pack_call(f, args, kwargs, name=name)
+        call = pack_call(f, args, kwargs, name=name, desk=self)
         result_scope, _ = merged.declared(name, len(merged.outputs))
         spec = TaskSpec(
             id=0,
             name=name,
             function=function,
-            operands=operands(given, defaults, function) + placements(call.handles),
+            operands=operands(given, defaults, function)
+            + placements(call.handles)
+            + pinned_operands(call),
             inputs=self._inputs(call.handles, name),
             outputs=(),
             result_scope=result_scope,
@@ -391,7 +423,7 @@ class Session(Spawner):
         Args:
             value: the value.
             processor: its home; must lie in the scope.
-            scope: where it is valid; anywhere if None.
+            scope: where it is valid; where its type says if None, anywhere as a rule.
             sealed: True to have what is computed from it be valid no further.
 
         Raises:
@@ -402,18 +434,30 @@ class Session(Spawner):
         self._check_open()
         if isinstance(value, (Task, Chunk)):
             raise TypeError(f"a {type(value).__name__} is a handle already, not a value")
-        where = self._read(scope) if scope is not None else AnyScope()
+        where, why = (self._read(scope), "") if scope is not None else self._implied(value)
         if sealed:
             where = sealed_scope(where)
         home = self._home(processor, where)
+        if home.worker == self._here:
+            return self._keep_here(value, where, home, why)
         chunk_id = next(self._ids)
         record = ChunkRecord(chunk_id, where, processor=home, type=type_name(value), handles=1)
-        if home.worker == self._here:
-            stored = self._agent.store.put(chunk_id, value, where, home)
-            self._expect(record)
-            self._driver.handle(ev.ChunkStored(stored, self._here, time.time()))
-        else:
-            self._hand_over(record, value, home)
+        self._hand_over(record, value, home)
+        return Chunk(self, chunk_id, {**self.chunk_facts(chunk_id), "state": "released"})
+
+    def _implied(self, value: Any) -> tuple[Scope, str]:
+        """Returns where a value is valid by its type, with what says so."""
+        notes: list[tuple[Any, Rule]] = []
+        implied = implied_by(value, self.pin_place(), notes)
+        return (AnyScope(), "") if implied is None else implied
+
+    def _keep_here(self, value: Any, scope: Scope, home: Processor, why: str) -> Chunk:
+        chunk_id = next(self._ids)
+        record = ChunkRecord(chunk_id, scope, processor=home, type=type_name(value), handles=1)
+        record.pin = why
+        stored = self._agent.store.put(chunk_id, value, scope, home, why=why)
+        self._expect(record)
+        self._driver.handle(ev.ChunkStored(stored, self._here, time.time()))
         return Chunk(self, chunk_id, {**self.chunk_facts(chunk_id), "state": "released"})
 
     def rescope(self, x: Task | Chunk, scope: Any, declassify: bool = False) -> Chunk:
@@ -506,12 +550,16 @@ class Session(Spawner):
         return min(processors, key=lambda processor: busy.get(processor.worker, 0))
 
     def _hand_over(self, record: ChunkRecord, value: Any, home: Processor) -> None:
+        judge = GivingJudge(self.pin_place(), home.worker)
         try:
-            parcel = pack_value(value).copied()
+            parcel = pack_value(value, judge).copied()
+            judge.check()
         except Exception as error:
+            why = "may not" if judge.is_bound else "does not pickle"
+            cause = judge.reason(value) if judge.met else str(error)
             raise ScopekitError(
-                f"a {record.type} is to move to {home.describe()} and does not pickle:"
-                f" {error}. Make it there, in a task that returns tochunk(value, scope=...)."
+                f"a {record.type} is to move to {home.describe()} and {why}: {cause}."
+                " Make it there, in a task that returns tochunk(value, scope=...)."
             ) from error
         record.nbytes = parcel.nbytes
         with self._driver.lock:

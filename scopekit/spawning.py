@@ -8,7 +8,7 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from scopekit.blocks import OPEN_BLOCKS, current_block
-from scopekit.errors import ScopeError, ScopekitError
+from scopekit.errors import SchedulingError, ScopeError, ScopekitError
 from scopekit.graph import How, Input, TaskSpec
 from scopekit.handles import Chunk, Task
 from scopekit.options import (
@@ -21,6 +21,7 @@ from scopekit.options import (
     operands,
     option_names,
 )
+from scopekit.pinning.telling import note_text, refused, warn_user
 from scopekit.several import SeveralTask
 from scopekit.wire.around import Around
 from scopekit.wire.codec import pack_call, type_name
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from scopekit.explanation import Explanation
     from scopekit.mapping import Mapped
     from scopekit.options import Around as BlocksAround
+    from scopekit.pinning.packing import Noted
+    from scopekit.pinning.place import Place
     from scopekit.scopes import Scope
     from scopekit.wire.codec import Call
 
@@ -42,9 +45,11 @@ __all__ = (
     "around",
     "chunk_id_of",
     "function_name",
+    "pinned_operands",
     "placements",
 )
 
+_NOTED_KEPT = 256
 SCOPE_OPTIONS = ("scope", "compute_scope", "result_scope")
 
 
@@ -79,6 +84,8 @@ class Spawner:
     def __init__(self, ids: Iterator[int]) -> None:
         self._ids = ids
         self._numbers: dict[str, Iterator[int]] = {}
+        # What a note was given of, by its id, the latest last.
+        self._noted: dict[int, Any] = {}
 
     # -- what whoever takes them in decides --------------------------------------------
 
@@ -100,6 +107,23 @@ class Spawner:
     def _meant_around(self, around: BlocksAround) -> BlocksAround:
         """Reads scopes that the user wrote in blocks."""
         return around
+
+    def pin_place(self) -> Place:
+        """Returns where what it is given was made."""
+        raise NotImplementedError
+
+    def keep_pinned(self, value: Any, scope: Scope, why: str) -> Chunk:
+        """Makes a chunk of an argument, or a part of one, that stays in this process.
+
+        Args:
+            value: what stays.
+            scope: where it is valid.
+            why: what says so.
+        """
+        raise NotImplementedError
+
+    def _check_pinned(self, spec: TaskSpec, call: Call) -> None:
+        """Raises if a task that is given what is pinned here could not use it."""
 
     # Makes chunks of the large buffers of arguments, where they are not to travel with each call.
     _keep_buffer: Callable[[memoryview], Chunk] | None = None
@@ -275,7 +299,7 @@ class Spawner:
         if defaults is not None:
             merged = merged.merged_over(defaults)
         name = merged.name or self._number(function)
-        call = pack_call(f, args, kwargs, name=name, keep=self._keep_buffer)
+        call = pack_call(f, args, kwargs, name=name, keep=self._keep_buffer, desk=self)
         result_scope = merged.result_scope
         split = () if outputs else merged.outputs
         how: How | None = None
@@ -290,6 +314,8 @@ class Spawner:
             scopes += placements(call.handles)
         if passed is not None:
             passed = self._meant_around(passed)
+        if call.pinned:
+            scopes += pinned_operands(call)
         ids = self._ids
         task_id = next(ids)
         count = len(split) or 1 + len(outputs)
@@ -311,25 +337,69 @@ class Spawner:
             how,
             merged.priority,
         )
-        if split:
-            task: Task = SeveralTask(self, task_id, name, zip(split, chunks, strict=True))
+        if split or outputs or merged.get_result:
+            task = self._handle(task_id, name, chunks, split, outputs)
+            task.brings = merged.get_result
         else:
             task = Task(self, task_id, name, chunks[0])
-        if merged.get_result:
-            task.brings = True
+        around_it = current_block() if OPEN_BLOCKS and not apart else None
+        if around_it is None and not call.pinned and not call.notes:
+            self._take(spec, call, task, sink)
+        else:
+            self._take_with_care(around_it, spec, call, task, sink)
+        return task
+
+    def _handle(
+        self,
+        task_id: int,
+        name: str,
+        chunks: tuple[int, ...],
+        split: Sequence[str],
+        outputs: Sequence[str],
+    ) -> Task:
+        """Makes the handle to a task of several results, or of one with further ones."""
+        if split:
+            return SeveralTask(self, task_id, name, zip(split, chunks, strict=True))
+        task = Task(self, task_id, name, chunks[0])
         if outputs:
             task.outputs = {
                 key: Task(self, task_id, key, chunk)
                 for key, chunk in zip(outputs, chunks[1:], strict=True)
             }
-        around_it = current_block() if OPEN_BLOCKS and not apart else None
-        if around_it is None:
-            self._take(spec, call, task, sink)
-            return task
-        with around_it.lock:
-            self._take_in_block(around_it, spec, call, task, sink)
-            around_it.add(task)
         return task
+
+    def _take_with_care(
+        self,
+        block: Block | None,
+        spec: TaskSpec,
+        call: Call,
+        task: Task,
+        sink: Callable[[str, str], None] | None,
+    ) -> None:
+        """Takes in what is spawned in a block, or is given what is pinned or to be told of."""
+        try:
+            self._check_pinned(spec, call)
+            if block is None:
+                self._take(spec, call, task, sink)
+            else:
+                with block.lock:
+                    self._take_in_block(block, spec, call, task, sink)
+                    block.add(task)
+        except SchedulingError as error:
+            if not call.pinned:
+                raise
+            raise refused(spec.name, call.pinned, error) from None
+        for noted in call.notes:
+            self._tell(spec.name, noted)
+
+    def _tell(self, name: str, noted: Noted) -> None:
+        """Warns of what a task is given, once for each thing."""
+        if self._noted.get(id(noted.value)) is noted.rule:
+            return
+        while len(self._noted) >= _NOTED_KEPT:
+            del self._noted[next(iter(self._noted))]
+        self._noted[id(noted.value)] = noted.rule
+        warn_user(note_text(name, noted))
 
     def _declared(
         self, merged: Options, name: str, split: Sequence[str]
@@ -411,6 +481,15 @@ def _refuse_unknown_keywords(f: Any, kwargs: Mapping[str, Any]) -> None:
             option = name in option_names()
             hint = f" It is an option: write options({name}=...).spawn(...)." if option else ""
             raise TypeError(f"{function_name(f)}() has no argument {name!r}.{hint}")
+
+
+def pinned_operands(call: Call) -> tuple[tuple[str, Scope], ...]:
+    """Returns where what is pinned in a call may go, each with what it is."""
+    return tuple(
+        (f"{culprit.origin} ({culprit.pin.told()})", culprit.pin.scope)
+        for culprit in call.pinned
+        if not culprit.stays and culprit.pin.scope is not None
+    )
 
 
 def chunk_id_of(handle: Task | Chunk) -> int:

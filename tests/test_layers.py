@@ -16,7 +16,7 @@ LAYERS = {
     0: ("errors", "scopes"),
     1: ("places", "graph", "explanation", "guard", "rescoping"),
     2: ("scheduler",),
-    3: ("handles", "several", "engine", "wire"),
+    3: ("handles", "several", "pinning", "engine", "wire"),
     4: (
         *(
             "options",
@@ -93,6 +93,7 @@ OUTSIDE = {
     "numpy": {
         "scopekit.demo": "what the stories compute with",
         "scopekit.bench": "the work of a task, and 100 MB to hand on",
+        "scopekit.pinning": "maps the files of arrays again",
     },
     "distributed": {"scopekit.bench": "a peer"},
     "ray": {"scopekit.bench": "a peer"},

@@ -16,7 +16,10 @@ PATHS = {
     for path in sorted(ROOT.rglob("*.py"))
 }
 # What runs on import, or is no more than a door.
-WITHOUT_NAMES = {"scopekit.__main__", "scopekit.engine", "scopekit.wire", "scopekit.notebook"}
+WITHOUT_NAMES = {
+    *("scopekit.__main__", "scopekit.engine", "scopekit.wire", "scopekit.notebook"),
+    "scopekit.pinning",
+}
 
 
 MODULES = [name for name in PATHS if name not in WITHOUT_NAMES]

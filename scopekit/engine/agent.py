@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import sys
 import threading
 import time
 from collections import deque
@@ -33,12 +34,16 @@ from scopekit.errors import (
 from scopekit.graph import StoredChunk
 from scopekit.guard import guard
 from scopekit.handles import Chunk, Task, handles_become, reviver
+from scopekit.pinning.place import Place
+from scopekit.pinning.registry import adopt
+from scopekit.pinning.search import implied_by
 from scopekit.rescoping import Rescoping, check_rescoping
-from scopekit.scopes import AnyScope, constrain, is_sealed
+from scopekit.scopes import AnyScope, ProcessScope, constrain, is_sealed
+from scopekit.scopes import sealed as sealed_scope
 from scopekit.wire import messages as msg
 from scopekit.wire.around import innermost
 from scopekit.wire.blobs import Blob
-from scopekit.wire.codec import FIRST_INPUT, dump_error, load_value
+from scopekit.wire.codec import FIRST_INPUT, dump_error, load_value, type_name
 from scopekit.wire.lending import LoanOverError
 from scopekit.wire.parcels import load_parcel
 
@@ -47,6 +52,7 @@ if TYPE_CHECKING:
 
     from scopekit.engine.lanes import Lane
     from scopekit.graph import WorkerId
+    from scopekit.pinning.rule import Rule
     from scopekit.places import Topology
     from scopekit.scopes import Processor, Scope
     from scopekit.wire.codec import PickledError
@@ -154,7 +160,8 @@ class Agent:
         background: bool = True,
     ) -> None:
         self.worker = worker
-        self.store = Store(worker, topology, lender)
+        self.store = Store(worker, topology, lender, self._narrowed)
+        self._process = ProcessScope(worker)
         self._lender = lender
         self._lends_to = lends_to
         self.addresses: Mapping[WorkerId, msg.PeerAddress] = {}
@@ -205,7 +212,9 @@ class Agent:
             msg.Rescope: self._on_rescope,
             msg.Settled: self._on_settled,
             msg.Beat: lambda _: None,
+            msg.PinsChanged: self._on_pins_changed,
         }
+        self._noted: set[tuple[str, ...]] = set()
 
     @property
     def topology(self) -> Topology:
@@ -222,7 +231,12 @@ class Agent:
 
     def _on_topology(self, order: msg.TopologyChanged) -> None:
         self.store.topology = order.topology
+        self._process = ProcessScope(self.worker, node=order.topology.node_of(self.worker))
         self.addresses = order.addresses
+
+    def _on_pins_changed(self, order: msg.PinsChanged) -> None:
+        for keys, pickled in order.rules:
+            adopt(keys, functools.partial(load_value, pickled))
 
     def _on_run(self, order: msg.Run) -> None:
         self._start_publisher()
@@ -523,10 +537,7 @@ class Agent:
         self, order: msg.Run, callee: Any, started: float, inputs: list[Any], seal: Scope
     ) -> msg.Report:
         """Runs a task that has a sealed input: what it gives is sealed, all else stays here."""
-
-        def keep(chunk: int, value: Any, scope: Scope, processor: Processor) -> StoredChunk:
-            return self._keep(chunk, value, constrain(scope, seal), processor)
-
+        keep = functools.partial(self._keep, seal=seal)
         with self.seals.put_on(order.task, seal):
             try:
                 results, _ = run_task(order, callee, inputs, keep)
@@ -580,14 +591,76 @@ class Agent:
             for chunk, value in zip(chunks, values, strict=True)
         ]
 
-    def _keep(self, chunk: int, value: Any, scope: Scope, processor: Processor) -> StoredChunk:
-        """Keeps one result; a chunk made here and returned gives it its own scope."""
-        if type(value) is ModuleType:
+    def _keep(
+        self,
+        chunk: int,
+        value: Any,
+        scope: Scope | None,
+        processor: Processor,
+        seal: Scope | None = None,
+    ) -> StoredChunk:
+        """Keeps one result; a chunk made here and returned gives it its own scope.
+
+        Args:
+            chunk: its id.
+            value: the result.
+            scope: where it was declared to be valid; None for what its type implies.
+            processor: where it was made.
+            seal: where the sealed inputs of its task are valid, if there are any.
+        """
+        kind = type(value)
+        if kind in _PLAIN or kind is ModuleType:
             # A module is the name of something that every process has for itself.
-            scope = AnyScope()
-        elif type(value) is Chunk and value.id in self.store:
-            return self.store.alias(chunk, value.id, processor)
-        return self.store.put(chunk, value, scope, processor)
+            if scope is None or kind is ModuleType:
+                scope = _UNSCOPED
+            return self.store.put(chunk, value, _within(scope, seal), processor)
+        if kind is Chunk and value.id in self.store:
+            stored = self.store.alias(chunk, value.id, processor)
+            self._report_pin(chunk, stored.scope, self.store.why(chunk))
+            return stored
+        why = ""
+        if scope is None:
+            scope, why = self._implied(value, processor)
+        scope = _within(scope, seal)
+        self._report_pin(chunk, scope, why)
+        return self.store.put(chunk, value, scope, processor, why=why)
+
+    def _implied(self, value: Any, processor: Processor) -> tuple[Scope, str]:
+        """Returns where a value that was made here is valid by its type, with what says so.
+
+        Raises:
+            ScopeViolationError: not here.
+        """
+        notes: list[tuple[Any, Rule]] = []
+        implied = implied_by(value, Place(processor, self.topology, self._process), notes)
+        for part, rule in notes:
+            self._note(part, rule)
+        if implied is None:
+            return _UNSCOPED, ""
+        if not self.topology.admits(implied.scope, self.worker):
+            raise ScopeViolationError(
+                f"this is worker {self.worker}, and what was made here is valid on"
+                f" {implied.scope.describe()} alone: it is {implied.why}. Make it there: spawn"
+                " the task with that scope."
+            )
+        return implied
+
+    def _note(self, part: Any, rule: Rule) -> None:
+        """Tells once, in the output of the task, of what is better left where it is."""
+        if rule.keys not in self._noted:
+            self._noted.add(rule.keys)
+            better = f" Better send {rule.instead}." if rule.instead else ""
+            sys.stderr.write(f"scopekit: a task gave a {type_name(part)}: {rule.why}.{better}\n")
+
+    def _narrowed(self, chunk: int, scope: Scope, why: str) -> None:
+        """Reports at once that a value stays here: others hear it, too, and go back for it."""
+        self._report(msg.Pinned(chunk, scope, why))
+
+    def _report_pin(self, chunk: int, scope: Scope, why: str) -> None:
+        """Has the session know what says where a value is valid."""
+        if why:
+            with self._lock:
+                self._pending.append(msg.Pinned(chunk, scope, why))
 
     def _place(self, processor: Processor | None = None) -> str:
         node = self.topology.node_of(self.worker)
@@ -789,12 +862,33 @@ class Agent:
         lent = lent and self.topology.node_of(asker) == self.topology.node_of(self.worker)
         return [self.store.give(chunk, asker, lent=lent) for chunk in chunks]
 
-    def new_chunk(self, value: Any, processor: Processor | None, scope: Scope) -> Chunk:
+    def new_chunk(
+        self,
+        value: Any,
+        processor: Processor | None,
+        scope: Scope | None,
+        why: str = "",
+        *,
+        sealed: bool = False,
+    ) -> Chunk:
         """Keeps a value that a task makes a chunk of.
+
+        Args:
+            value: the value.
+            processor: its home.
+            scope: where it is valid; None for what its type implies.
+            why: what says so, where that is its type.
+            sealed: True if what is computed from it is to be valid no further.
 
         Raises:
             ScopeError: the scope leaves out the process that makes the chunk.
         """
+        if scope is None:
+            here = running_task.get()
+            made_on = here.processor if here is not None else self._home(_UNSCOPED)
+            scope, why = self._implied(value, made_on)
+        if sealed:
+            scope = sealed_scope(scope)
         task = running_task.get()
         if task is not None:
             scope = self.seals.within(task.id, scope)
@@ -809,7 +903,7 @@ class Agent:
             self._own_chunks += 1
             number = int(self.worker) + 1 if isinstance(self.worker, int) else 0
             chunk_id = (number << _OWN_IDS) + self._own_chunks + (1 << (_OWN_IDS + 20))
-        stored = self.store.put(chunk_id, value, scope, home)
+        stored = self.store.put(chunk_id, value, scope, home, why=why)
         with self._lock:
             self._handles.add_own(chunk_id)
         return self.revive_chunk(stored)
@@ -937,3 +1031,7 @@ def chunk_facts(stored: StoredChunk) -> dict[str, Any]:
         "nbytes": stored.nbytes,
         "state": "held",
     }
+
+
+def _within(scope: Scope, seal: Scope | None) -> Scope:
+    return scope if seal is None else constrain(scope, seal)

@@ -7,7 +7,6 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from scopekit.errors import ScopekitError
-from scopekit.scopes import AnyScope
 from scopekit.wire.codec import load_arguments
 
 if TYPE_CHECKING:
@@ -19,14 +18,12 @@ if TYPE_CHECKING:
 
 __all__ = ("awaited", "run_task")
 
-_UNSCOPED = AnyScope()
-
 
 def run_task(
     order: Run,
     function: Callable[..., Any],
     inputs: Sequence[Any],
-    keep: Callable[[int, Any, Scope, Processor], StoredChunk],
+    keep: Callable[[int, Any, Scope | None, Processor], StoredChunk],
 ) -> tuple[tuple[StoredChunk, ...], Any]:
     """Runs a task.
 
@@ -34,7 +31,7 @@ def run_task(
         order: the task.
         function: what to call.
         inputs: the values of the inputs, in order.
-        keep: stores one result.
+        keep: stores one result, valid where it was declared to be, if it was.
 
     Returns:
         A description of each result, in order, with the first result itself, or all of
@@ -43,14 +40,14 @@ def run_task(
     value = _call(function, order.arguments, inputs)
     if isinstance(value, CoroutineType):
         value = awaited(value)
-    scope = order.result_scope or _UNSCOPED
+    scope = order.result_scope
     split = order.how is not None and order.how.split
     if len(order.outputs) == 1 and not split:
         return (keep(order.outputs[0], value, scope, order.processor),), value
     parts = _split(value, order)
     scopes = order.how.result_scopes if order.how is not None else ()
     kept = tuple(
-        keep(chunk, result, where or _UNSCOPED, order.processor)
+        keep(chunk, result, where, order.processor)
         for chunk, result, where in zip(
             order.outputs, parts, scopes or repeat(scope, len(parts)), strict=True
         )

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from scopekit.errors import ChunkLostError, ScopeViolationError
 from scopekit.graph import StoredChunk
 from scopekit.guard import guard
-from scopekit.scopes import AnyScope, ProcessScope, constrain
+from scopekit.pinning.giving import GivingJudge
+from scopekit.pinning.place import Place
+from scopekit.pinning.search import Implied, joined
+from scopekit.scopes import AnyScope, InvalidScope, ProcessScope, constrain
 from scopekit.wire.blobs import Blob
 from scopekit.wire.codec import APART, type_name, value_nbytes
 from scopekit.wire.lending import borrow
 from scopekit.wire.parcels import Parcel, pack_value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from scopekit.graph import WorkerId
     from scopekit.places import Topology
@@ -35,6 +38,7 @@ class _Entry:
     """A value that is kept.
 
     Attributes:
+        why: what gave it its scope, where that is its type.
         ids: how many chunks it is.
         loan: where other processes of the node can read it, if any was given it.
         borrowed: True if it lies in the memory of another process.
@@ -43,6 +47,7 @@ class _Entry:
     value: Any
     scope: Scope
     processor: Processor
+    why: str = ""
     ids: int = 1
     loan: Loan | None = None
     borrowed: bool = False
@@ -55,10 +60,19 @@ class Store:
         worker: the process that this is.
         topology: the processes there are.
         lender: lends values to other processes of the node, None if nobody does.
+        narrowed: is told of each value that turns out to be valid in fewer places than
+            was said: its chunk, where it is valid, what says so.
     """
 
-    def __init__(self, worker: WorkerId, topology: Topology, lender: Lender | None = None) -> None:
+    def __init__(
+        self,
+        worker: WorkerId,
+        topology: Topology,
+        lender: Lender | None = None,
+        narrowed: Callable[[int, Scope, str], None] = lambda *_: None,
+    ) -> None:
         self._worker = worker
+        self._narrowed = narrowed
         self._entries: dict[int, _Entry] = {}
         # Reentrant: a value that is replaced may hold handles, whose end comes back here.
         self._lock = threading.RLock()
@@ -73,6 +87,8 @@ class Store:
         scope: Scope,
         processor: Processor,
         borrowed: Loan | None = None,
+        *,
+        why: str = "",
     ) -> StoredChunk:
         """Keeps a value.
 
@@ -82,13 +98,14 @@ class Store:
             scope: where it is valid.
             processor: its home.
             borrowed: where it lies in the memory of another process, if it does.
+            why: what gave it that scope, where that is its type.
 
         Raises:
             ScopeViolationError: this process lies outside the scope.
         """
         if scope is not _UNSCOPED:
-            guard(chunk, scope, self._worker, self.topology)
-        entry = _Entry(value, scope, processor)
+            guard(chunk, scope, self._worker, self.topology, why)
+        entry = _Entry(value, scope, processor, why)
         if borrowed is not None:
             entry.loan, entry.borrowed = borrowed, True
             if type(value) is Blob:
@@ -124,7 +141,7 @@ class Store:
             entry = self._entries[existing]
             if entry.processor.worker != self._worker:
                 loan = entry.loan if entry.borrowed else None
-                copy = _Entry(entry.value, entry.scope, processor, 1, loan, entry.borrowed)
+                copy = replace(entry, processor=processor, ids=1, loan=loan)
                 self._entries[chunk] = copy
             else:
                 self._entries[chunk] = entry
@@ -138,8 +155,7 @@ class Store:
             if before is None:
                 return
             loan = before.loan if before.borrowed else None
-            entry = _Entry(before.value, scope, before.processor, 1, loan, before.borrowed)
-            self._entries[chunk] = entry
+            self._entries[chunk] = replace(before, scope=scope, why="", ids=1, loan=loan)
         # What was lent by the old scope is lent no more.
         self._let_go(before)
 
@@ -164,6 +180,10 @@ class Store:
         """Returns a value to code of this process."""
         return self._entry(chunk).value
 
+    def why(self, chunk: int) -> str:
+        """Tells what gave a value its scope, where that is its type."""
+        return self._entry(chunk).why
+
     def look(self, chunk: int) -> tuple[Any, Scope]:
         """Returns a value with its scope, to code of this process."""
         entry = self._entry(chunk)
@@ -185,23 +205,49 @@ class Store:
             ChunkLostError: there is no such chunk here.
         """
         entry = self._entry(chunk)
-        guard(chunk, entry.scope, asker, self.topology)
+        guard(chunk, entry.scope, asker, self.topology, entry.why)
         if lent and entry.borrowed:
             return self.describe(chunk), Parcel((), entry.loan)
+        judge = GivingJudge(Place(entry.processor, self.topology), asker)
         try:
-            parcel = pack_value(entry.value)
+            parcel = pack_value(entry.value, judge)
+            judge.check()
+            went = joined(judge.went) if judge.went else None
         except Exception as error:  # noqa: BLE001  # a user's __reduce__ may raise anything
-            entry.scope = constrain(entry.scope, ProcessScope(self._worker))
-            raise ScopeViolationError(
-                f"chunk {chunk} cannot leave worker {self._worker}: its type,"
-                f" {type_name(entry.value)}, does not pickle ({type(error).__name__})."
-                " Run a task on it there and fetch what the task returns.",
-                chunk,
-                entry.scope,
-            ) from None
+            raise self._keep_here(chunk, entry, judge, error) from None
+        if went is not None:
+            self._narrow(chunk, entry, went)
         if lent and parcel.nbytes >= APART and self._is_for_whole_node(entry.scope):
             parcel = self._lend(entry, parcel)
         return self.describe(chunk), parcel if parcel.loan is not None else parcel.copied()
+
+    def _keep_here(
+        self, chunk: int, entry: _Entry, judge: GivingJudge, error: Exception
+    ) -> ScopeViolationError:
+        """Takes note that a value cannot leave; returns the error that says so."""
+        here = ProcessScope(self._worker)
+        kind = type_name(entry.value)
+        why = f"a {kind}, which does not pickle"
+        cause = f"its type, {kind}, does not pickle ({type(error).__name__})"
+        if judge.met:
+            why = judge.told(entry.value)
+            cause = f"it is {why}" if judge.is_bound else f"{cause}: it is {why}"
+        scope = constrain(here, here, *(pin.scope for pin in judge.pins if pin.scope is not None))
+        self._narrow(chunk, entry, Implied(here if isinstance(scope, InvalidScope) else scope, why))
+        return ScopeViolationError(
+            f"chunk {chunk} cannot leave worker {self._worker}: {cause}."
+            " Run a task on it there and fetch what the task returns.",
+            chunk,
+            entry.scope,
+            entry.why,
+        )
+
+    def _narrow(self, chunk: int, entry: _Entry, implied: Implied) -> None:
+        scope = constrain(entry.scope, implied.scope)
+        if scope == entry.scope:
+            return
+        entry.scope, entry.why = scope, implied.why
+        self._narrowed(chunk, scope, implied.why)
 
     def _is_for_whole_node(self, scope: Scope) -> bool:
         """Tells whether all processes of this node may have a value.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from scopekit.graph import TaskRecord
@@ -53,21 +54,18 @@ class Choosing(Records):
         operands = self.operands(record)
         mask = record.allowed = allowed_mask(operands, self.topology)
         missing = self.missing_names(record)
+        tell = partial(explain, spec.name, operands, pins=self.pins_of(record))
         if not mask:
             found = outcome(operands, self.topology)
-            return explain(spec.name, operands, self.topology, outcome=found)
+            return tell(self.topology, outcome=found)
         if missing:
-            return explain(
-                spec.name, operands, self.topology, outcome="waiting", waiting_for=missing
-            )
+            return tell(self.topology, outcome="waiting", waiting_for=missing)
         choice = self._choose(record, mask, forced=True)
         if choice is None:
             rule = "all that may run it are kept for others"
-            return explain(spec.name, operands, self.topology, outcome="queued", rule=rule)
+            return tell(self.topology, outcome="queued", rule=rule)
         load, rule = choice
-        return explain(
-            spec.name,
-            operands,
+        return tell(
             self.topology,
             outcome="placed",
             chosen=load.processor,

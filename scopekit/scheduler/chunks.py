@@ -201,6 +201,7 @@ class Chunks:
         chunk.state = "pending"
         chunk.planned = planned
         chunk.scope = _UNSCOPED
+        chunk.pin = ""
         chunk.cause = self._out.cause
 
     def narrow(self, chunk_id: int, scope: Scope, topology: Topology) -> None:
@@ -322,6 +323,8 @@ class Chunks:
         for need in record.spec.inputs:
             chunk = self.records[need.chunk]
             chunk.users -= 1
+            if chunk.pin:
+                record.pins = {**record.pins, chunk.id: chunk.pin}
             if not chunk.users and not chunk.handles:
                 self.release_if_unwanted(chunk)
 

@@ -152,10 +152,15 @@ class RunHandedBack(NamedTuple):
 
 
 class ChunkPinned(NamedTuple):
-    """A value turned out to be valid in fewer places than was said."""
+    """A value turned out to be valid in fewer places than was said.
+
+    Attributes:
+        why: what says so, where that is its type.
+    """
 
     chunk: int
     scope: Scope
+    why: str = ""
 
 
 class ChunksArrived(NamedTuple):

@@ -234,7 +234,7 @@ class Scheduler(Changing):
         if record.spec.wait_for and not never_meet(operands, self.topology):
             return None
         record.operands = operands
-        return refusal(record.spec.name, operands, self.topology)
+        return refusal(record.spec.name, operands, self.topology, self.pins_of(record))
 
     def _take_inputs(self, record: TaskRecord, at: float) -> bool:
         """Enters a task at its inputs; ends it if one of them can never be had.
@@ -360,9 +360,9 @@ class Scheduler(Changing):
         self._place_anew(record, event.at, forced=event.chunk is not None)
 
     def _on_pinned(self, event: ev.ChunkPinned) -> None:
-        self._narrow(event.chunk, event.scope)
+        self._narrow(event.chunk, event.scope, event.why)
 
-    def _narrow(self, chunk_id: int, scope: Scope) -> None:
+    def _narrow(self, chunk_id: int, scope: Scope, why: str = "") -> None:
         """Takes note of the scope of a chunk, unless that is of an earlier making of it."""
         chunk = self.table.records.get(chunk_id)
         if chunk is None:
@@ -372,6 +372,7 @@ class Scheduler(Changing):
         # Its home may have lost the label by which it was valid there.
         if inside or chunk_id in self.table.outside:
             self.table.narrow(chunk_id, scope, self.topology)
+            chunk.pin = why or chunk.pin
 
     def _sent_to(self, task: int, worker: WorkerId) -> TaskRecord | None:
         """Returns the record of a task if that worker is the one that has it now."""

@@ -12,7 +12,7 @@ from scopekit.scopes.form import NODE, WORKER, conjunction, split
 from scopekit.scopes.scope import from_form
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from scopekit.errors import SchedulingError
     from scopekit.explanation import Outcome
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ("Operands", "allowed_mask", "explain", "never_meet", "refusal")
 
 Operands = tuple[tuple[str, Scope], ...]
+_NO_PINS: Mapping[str, str] = {}
 
 
 def allowed_mask(operands: Iterable[tuple[str, Scope]], topology: Topology) -> int:
@@ -61,6 +62,7 @@ def explain(
     chosen: Processor | None = None,
     rule: str = "",
     waiting_for: tuple[str, ...] = (),
+    pins: Mapping[str, str] = _NO_PINS,
 ) -> Explanation:
     """Replays a decision operand by operand."""
     mask = topology.everything
@@ -69,7 +71,8 @@ def explain(
         alone = topology.mask(scope)
         removed = (mask & ~alone).bit_count()
         mask &= alone
-        shown.append(Operand(origin, scope, removed, alone.bit_count()))
+        why = pins.get(origin, "")
+        shown.append(Operand(origin, scope, removed, alone.bit_count(), why))
     return Explanation(
         task=task,
         outcome=outcome,
@@ -83,27 +86,44 @@ def explain(
     )
 
 
-def refusal(task: str, operands: Operands, topology: Topology) -> SchedulingError:
+def refusal(
+    task: str, operands: Operands, topology: Topology, pins: Mapping[str, str] = _NO_PINS
+) -> SchedulingError:
     """Builds the error for a task that no processor may run.
+
+    Args:
+        task: its name.
+        operands: its scopes.
+        topology: the processes there are.
+        pins: what pinned inputs by their types, by their origins.
 
     Returns:
         ScopeConflictError if its scopes never meet, NoProcessorError if they do but
         no processor there is lies in all of them.
     """
     if never_meet(operands, topology):
-        explanation = explain(task, operands, topology, outcome="conflict")
-        return ScopeConflictError(_conflict_text(task, operands, topology), explanation)
-    explanation = explain(task, operands, topology, outcome="unmatched")
+        explanation = explain(task, operands, topology, outcome="conflict", pins=pins)
+        return ScopeConflictError(_conflict_text(task, operands, topology, pins), explanation)
+    explanation = explain(task, operands, topology, outcome="unmatched", pins=pins)
     return NoProcessorError(_unmatched_text(task, operands, explanation), explanation)
 
 
-def _conflict_text(task: str, operands: Operands, topology: Topology) -> str:
+def _conflict_text(
+    task: str, operands: Operands, topology: Topology, pins: Mapping[str, str]
+) -> str:
     clash = _smallest_clash(operands, topology)
-    named = "\n".join(f"  {origin} allows {scope.describe()}" for origin, scope in clash)
+    named = "\n".join(
+        f"  {origin} allows {scope.describe()}{_because(pins.get(origin))}"
+        for origin, scope in clash
+    )
     return (
         f"{task} cannot run anywhere: its scopes never meet.\n{named}\n"
         "Widen one of them, or split the task so that each part runs where its data is valid."
     )
+
+
+def _because(why: str | None) -> str:
+    return f" ({why})" if why else ""
 
 
 def _smallest_clash(operands: Operands, topology: Topology) -> Operands:
@@ -120,7 +140,7 @@ def _unmatched_text(task: str, operands: Operands, explanation: Explanation) -> 
     topology = explanation.topology
     named = "\n".join(
         f"  {op.origin} allows {op.scope.describe()}: {op.allowed} of "
-        f"{explanation.candidates} processors"
+        f"{explanation.candidates} processors{_because(op.why)}"
         for op in explanation.operands
     )
     gone = [

@@ -85,7 +85,7 @@ class Placing(Ending):
             self._turn(record, "unmatched")
             self._unmatched[record.spec.id] = None
             return
-        error: Exception = refusal(record.spec.name, operands, self.topology)
+        error: Exception = refusal(record.spec.name, operands, self.topology, self.pins_of(record))
         if record.deaths:
             error = may_have_run(record, ": nobody else may run it")
         self._end(record, "failed", error, at=at)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from scopekit.errors import NoProcessorError
@@ -125,6 +126,16 @@ class Records:
         maker = None if need.handle else self.table.makers.get(need.chunk)
         return need.origin if maker is None else f"{need.origin} (result of {self.name_of(maker)})"
 
+    def pins_of(self, record: TaskRecord) -> dict[str, str]:
+        """Returns what gave a task's inputs their scopes by their types, each by its origin."""
+        found = {}
+        for need in record.spec.inputs:
+            chunk = self.table.records.get(need.chunk)
+            why = chunk.pin if chunk is not None else record.pins.get(need.chunk)
+            if why:
+                found[self._origin(need)] = why
+        return found
+
     # -- telling ---------------------------------------------------------------------
 
     def explain(self, task: int) -> Explanation:
@@ -133,28 +144,20 @@ class Records:
         operands = self.operands(record)
         name = record.spec.name
         seen = record.topology or self.topology
+        tell = partial(explain, name, operands, pins=self.pins_of(record))
         if record.state == "waiting":
             missing = self.missing_names(record)
             rule = "the end of its spawn_bulk block" if record.held else ""
-            return explain(
-                name,
-                operands,
-                self.topology,
-                outcome="waiting",
-                waiting_for=missing,
-                rule=rule,
-            )
+            return tell(self.topology, outcome="waiting", waiting_for=missing, rule=rule)
         if record.state in ("blocked", "cancelled"):
             origin = () if record.origin is None else (self.name_of(record.origin),)
-            return explain(name, operands, seen, outcome=record.state, waiting_for=origin)
+            return tell(seen, outcome=record.state, waiting_for=origin)
         if isinstance(record.failure, NoProcessorError) or record.state == "unmatched":
-            return explain(name, operands, seen, outcome="unmatched")
+            return tell(seen, outcome="unmatched")
         if record.processor is None and record.state == "queued":
             rule = "all that may run it are busy"
-            return explain(name, operands, self.topology, outcome="queued", rule=rule)
-        return explain(
-            name,
-            operands,
+            return tell(self.topology, outcome="queued", rule=rule)
+        return tell(
             seen,
             outcome="placed" if record.processor else outcome(operands, seen),
             chosen=record.processor,

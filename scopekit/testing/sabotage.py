@@ -75,7 +75,7 @@ class CountsAnInputTwice(Scheduler):
 class IgnoresPins(Scheduler):
     """Does not listen when a chunk turns out to be valid in fewer places."""
 
-    def _narrow(self, chunk_id: int, scope: Scope) -> None:
+    def _narrow(self, chunk_id: int, scope: Scope, why: str = "") -> None:
         pass
 
 

@@ -19,10 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import cloudpickle
-
 from scopekit.errors import RemoteError, ScopekitError
 from scopekit.handles import Chunk, HiddenHandleError, Task
+from scopekit.pinning.hook import Pickler, StayingJudge, what_fails
+from scopekit.pinning.packing import CallJudge, Findings, examine
+from scopekit.pinning.search import joined
+from scopekit.pinning.telling import advice, refusal_text
 from scopekit.wire.around import innermost
 from scopekit.wire.blobs import Blob
 from scopekit.wire.fingerprint import fingerprint
@@ -30,6 +32,8 @@ from scopekit.wire.fingerprint import fingerprint
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from scopekit.pinning.hook import Judge
+    from scopekit.pinning.packing import Culprit, Desk, Noted, Root
     from scopekit.wire.frames import Buffer
     from scopekit.wire.messages import PlainArguments
 
@@ -57,7 +61,6 @@ APART = 1 << 16
 _PACKAGE = Path(__file__).parent.parent
 _OWN_FRAMES = tuple(str(_PACKAGE / name) + os.sep for name in ("engine", "wire"))
 FIRST_INPUT = b""
-_FILES = (io.TextIOWrapper, io.BufferedReader, io.BufferedWriter, io.BufferedRandom, io.FileIO)
 _CONTAINERS = (list, tuple, dict, set, frozenset)
 _PLAIN = frozenset((type(None), bool, int, float, complex, str, bytes))
 _LONG = frozenset((str, bytes))
@@ -65,7 +68,7 @@ _SHORT = 256
 _FUNCTIONS_KEPT = 1024
 # A handle is found in so many containers, one inside the other.
 _DEEPEST = 250
-_functions: dict[Any, tuple[bytes, bytes]] = {}
+_functions: dict[Any, _Code] = {}
 
 
 class Call(NamedTuple):
@@ -78,6 +81,8 @@ class Call(NamedTuple):
             positional and keyword arguments.
         handles: origin and handle of each input, in order.
         apart: the last of these: chunks of the large buffers that arguments have.
+        pinned: what is pinned in it; what stays in this process is among the handles.
+        notes: what may go, and ought to be told.
     """
 
     digest: bytes
@@ -85,6 +90,18 @@ class Call(NamedTuple):
     arguments: PlainArguments | bytes
     handles: tuple[tuple[str, Task | Chunk], ...]
     apart: tuple[Chunk, ...] = ()
+    pinned: tuple[Culprit, ...] = ()
+    notes: tuple[Noted, ...] = ()
+
+
+class _Code(NamedTuple):
+    """A function, ready to travel; or the chunk of one that stays here."""
+
+    digest: bytes
+    function: bytes
+    pinned: tuple[Culprit, ...] = ()
+    notes: tuple[Noted, ...] = ()
+    chunk: Chunk | None = None
 
 
 class KnownFunctions:
@@ -121,7 +138,11 @@ class _Slot:
         self.number = number
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (_take_input, (self.number,))
+        return _stand_in(self.number)
+
+
+def _stand_in(number: int) -> tuple[Any, ...]:
+    return (_take_input, (number,))
 
 
 _reading = threading.local()
@@ -138,6 +159,7 @@ def pack_call(
     *,
     name: str,
     keep: Callable[[memoryview], Chunk] | None = None,
+    desk: Desk | None = None,
 ) -> Call:
     """Pickles a call, with its handles taken out.
 
@@ -149,20 +171,23 @@ def pack_call(
         name: what messages call the task.
         keep: makes chunks of the large buffers of arguments; None leaves these in the
             pickle.
+        desk: who spawns, and keeps what is pinned here; None refuses that.
 
     Raises:
         ScopekitError: the function or an argument does not pickle; names which.
     """
     found: list[tuple[str, Task | Chunk]] = []
     names: Sequence[str] = ()
-    if not kwargs and not isinstance(function, (Task, Chunk)):
-        plain = _plain_arguments(function, args)
-        if plain is not None:
-            digest, pickled = _known_function(function, name)
-            return Call(digest, pickled, *plain)
+    code = _Code(FIRST_INPUT, b"")
     if isinstance(function, (Task, Chunk)):
         found.append(("function", function))
     else:
+        plain = None if kwargs else _plain_arguments(function, args)
+        code = _known_function(function, name, desk)
+        if code.chunk is not None:
+            found.append(("function", code.chunk))
+        elif plain is not None:
+            return Call(code.digest, code.function, *plain, (), code.pinned, code.notes)
         names = _parameter_names(function)
     plain_args = tuple(
         _take_out(value, _origin(names, index), found) for index, value in enumerate(args)
@@ -172,13 +197,14 @@ def pack_call(
     }
     buffers: list[memoryview] = []
     stays = None if keep is None else taking_out(buffers)
-    arguments = _dump_arguments(plain_args, plain_kwargs, names, name, stays)
-    digest, pickled = FIRST_INPUT, b""
-    if not isinstance(function, (Task, Chunk)):
-        digest, pickled = _known_function(function, name)
+    judge = StayingJudge() if desk is None else CallJudge(desk, _stand_in, len(found))
+    arguments, met = _dump_arguments(plain_args, plain_kwargs, names, name, stays, judge=judge)
+    if desk is not None:
+        found += [(culprit.origin, _kept(desk, value, culprit)) for value, culprit in met.stay]
     apart = () if keep is None else tuple(map(keep, buffers))
     found += [("a large argument", chunk) for chunk in apart]
-    return Call(digest, pickled, arguments, tuple(found), apart)
+    pinned, notes = code.pinned + met.pinned, code.notes + met.notes
+    return Call(code.digest, code.function, arguments, tuple(found), apart, pinned, notes)
 
 
 def _plain_arguments(
@@ -207,22 +233,18 @@ def _plain_arguments(
     return (tuple(values), tuple(places)), tuple(handles)
 
 
-def _known_function(function: Any, name: str) -> tuple[bytes, bytes]:
-    """Returns the digest of a function with its pickle."""
+def _known_function(function: Any, name: str, desk: Desk | None) -> _Code:
+    """Returns a function, ready to travel."""
     key = fingerprint(function)
     if key is None:
-        return _digested(_dump_function(function, name))
+        return _dump_function(function, name, desk)
     known = _functions.get(key)
     if known is None:
-        known = _digested(_dump_function(function, name))
+        known = _dump_function(function, name, desk)
         while len(_functions) >= _FUNCTIONS_KEPT:
             _functions.pop(next(iter(_functions)), None)
         _functions[key] = known
     return known
-
-
-def _digested(pickled: bytes) -> tuple[bytes, bytes]:
-    return hashlib.blake2b(pickled, digest_size=16).digest(), pickled
 
 
 def _parameter_names(function: Any) -> Sequence[str]:
@@ -293,17 +315,44 @@ def _rebuild(
     return type(value)(_take_out(item, origin, found, above) for item in value)
 
 
-def _dump_function(function: Any, name: str) -> bytes:
+def _dump_function(function: Any, name: str, desk: Desk | None) -> _Code:
+    judge = StayingJudge() if desk is None else CallJudge(desk)
+    roots = [("function", getattr(function, "__name__", "it"), function)]
     try:
-        return dump_value(function)
+        pickled = dump_value(function, None, judge)
     except HiddenHandleError as error:
         raise ScopekitError(f"{name}: its function cannot be sent to an engine: {error}") from None
     except Exception as error:
+        _refuse_stuck(name, examine(judge, roots), error)
+        culprit, _ = what_fails(function) or (None, error)
         raise ScopekitError(
             f"{name}: its function cannot be sent to an engine: {_why(error)}. A closure or a"
             " global that it uses holds something that lives only here. Open it inside the"
             " function, or keep one on an engine with tochunk and pass the chunk."
+            f"{advice(error, culprit)}"
         ) from error
+    digest = hashlib.blake2b(pickled, digest_size=16).digest()
+    if not judge.met_any:
+        return _Code(digest, pickled)
+    met = examine(judge, roots)
+    _refuse_stuck(name, met)
+    if desk is None or not met.stay:
+        return _Code(digest, pickled, met.pinned, met.notes)
+    # It stays where the things are that it holds.
+    chunk = desk.keep_pinned(function, *joined([culprit.pin for culprit in met.pinned]))
+    return _Code(FIRST_INPUT, b"", met.pinned, met.notes, chunk)
+
+
+def _kept(desk: Desk, value: Any, culprit: Culprit) -> Chunk:
+    assert culprit.pin.scope is not None
+    return desk.keep_pinned(value, culprit.pin.scope, culprit.pin.told())
+
+
+def _refuse_stuck(name: str, met: Findings, error: Exception | None = None) -> None:
+    """Raises if something has to stay that no task can be sent to."""
+    if met.stuck:
+        besides = "" if error is None else f"\nBesides, {_why(error)}."
+        raise ScopekitError(refusal_text(name, met.stuck + met.pinned) + besides) from None
 
 
 def _dump_arguments(
@@ -312,30 +361,46 @@ def _dump_arguments(
     names: Sequence[str],
     name: str,
     stays: Callable[[pickle.PickleBuffer], bool] | None,
-) -> bytes:
+    *,
+    judge: StayingJudge | CallJudge,
+) -> tuple[bytes, Findings]:
     try:
-        return dump_value((args, kwargs), stays)
+        pickled = dump_value((args, kwargs), stays, judge)
     except HiddenHandleError as error:
-        culprit, _ = _culprit(args, kwargs, names) or ("an argument", error)
+        culprit, _ = _culprit(args, kwargs, names) or ("an argument", None)
         raise ScopekitError(f"{name}: {culprit} cannot be sent to an engine: {error}") from None
     except Exception as error:
-        culprit, cause = _culprit(args, kwargs, names) or ("an argument", error)
+        _refuse_stuck(name, examine(judge, _roots(args, kwargs, names)), error)
+        culprit, (what, cause) = _culprit(args, kwargs, names) or ("an argument", (None, error))
         raise ScopekitError(
             f"{name}: {culprit} cannot be sent to an engine: {_why(cause)}. Make it there, in a"
             " task of its own, and pass that task; or pass what is needed to open it."
+            f"{advice(cause, what)}"
         ) from error
+    if not judge.met_any:
+        return pickled, Findings()
+    met = examine(judge, _roots(args, kwargs, names))
+    _refuse_stuck(name, met)
+    return pickled, met
+
+
+def _roots(args: tuple[Any, ...], kwargs: dict[str, Any], names: Sequence[str]) -> list[Root]:
+    """Names the arguments: as messages do, and as an expression."""
+    placed = [
+        (_origin(names, index), names[index] if index < len(names) else f"it[{index}]", value)
+        for index, value in enumerate(args)
+    ]
+    return placed + [(f"argument '{key}'", key, value) for key, value in kwargs.items()]
 
 
 def _culprit(
     args: tuple[Any, ...], kwargs: dict[str, Any], names: Sequence[str]
-) -> tuple[str, BaseException] | None:
-    named = [(_origin(names, index), value) for index, value in enumerate(args)]
-    named += [(f"argument '{key}'", value) for key, value in kwargs.items()]
-    for origin, value in named:
-        try:
-            dump_value(value)
-        except Exception as error:  # noqa: BLE001  # a user's object may raise anything
-            return f"{origin} ({type_name(value)})", error
+) -> tuple[str, tuple[Any, Exception]] | None:
+    """Returns what messages call the argument that does not pickle, and what in it fails."""
+    for origin, _, value in _roots(args, kwargs, names):
+        failing = what_fails(value)
+        if failing is not None:
+            return f"{origin} ({type_name(value)})", failing
     return None
 
 
@@ -346,31 +411,31 @@ def _why(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """Pickles functions and classes of the notebook by value, and no open file at all.
-
-    cloudpickle would send the text of a file instead of the file, which looks like it
-    and is another thing.
-    """
-
-    def reducer_override(self, obj: Any) -> Any:
-        if type(obj) in _FILES and not obj.closed:
-            raise pickle.PicklingError(f"cannot pickle '{type_name(obj)}' object: an open file")
-        return super().reducer_override(obj)
-
-
-def dump_value(value: Any, stays: Callable[[pickle.PickleBuffer], bool] | None = None) -> bytes:
+def dump_value(
+    value: Any,
+    stays: Callable[[pickle.PickleBuffer], bool] | None = None,
+    judge: Judge | None = None,
+) -> bytes:
     """Pickles a value, functions and classes of the notebook by value.
 
     Args:
         value: the value.
         stays: is asked of each buffer whether it is to lie in the pickle.
+        judge: decides about what is pinned; None lets nothing go that is.
+
+    Raises:
+        PinnedError: it holds what must stay where it is.
     """
     if type(value) in _PLAIN:
         return pickle.dumps(value, _PROTOCOL)
-    with io.BytesIO() as file:
-        _Pickler(file, protocol=_PROTOCOL, buffer_callback=stays).dump(value)
+    file = io.BytesIO()
+    if judge is not None:
+        Pickler(file, stays, judge).dump(value)
         return file.getvalue()
+    strict = StayingJudge()
+    Pickler(file, stays, strict).dump(value)
+    strict.check()
+    return file.getvalue()
 
 
 def dump_own(value: Any) -> bytes:
@@ -480,9 +545,20 @@ class PickledError:
         """
         error = self._load()
         error.add_note(who)
+        if isinstance(error, FileNotFoundError):
+            self._advise_about_path(error)
         if self.traceback_text:
             error.add_note(f"Remote traceback:\n{self.traceback_text}")
         return error
+
+    def _advise_about_path(self, error: FileNotFoundError) -> None:
+        path = error.filename
+        if isinstance(path, (str, bytes)) and os.path.exists(path):  # noqa: PTH110  # a text
+            error.add_note(
+                f"{os.fsdecode(path)} is there on this machine, and not on {self.place}: a path"
+                " means something on one machine. Run the task where the file is, with"
+                " scope=sk.NodeScope(...), or send what is in the file."
+            )
 
     def _load(self) -> BaseException:
         if self.pickled is not None:

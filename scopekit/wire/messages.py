@@ -34,6 +34,8 @@ __all__ = (
     "Output",
     "Paused",
     "PeerAddress",
+    "Pinned",
+    "PinsChanged",
     "PlainArguments",
     "Put",
     "PutFailed",
@@ -240,7 +242,30 @@ class Beat:
     """The client is still there."""
 
 
-Order = TopologyChanged | Run | Put | Send | Retract | GiveBack | Drop | Rescope | Settled | Beat
+@dataclass(frozen=True, slots=True)
+class PinsChanged:
+    """Users gave rules for types.
+
+    Attributes:
+        rules: the keys of each with its pickle; the later win.
+    """
+
+    rules: tuple[tuple[tuple[str, ...], bytes], ...]
+
+
+Order = (
+    TopologyChanged
+    | Run
+    | Put
+    | Send
+    | Retract
+    | GiveBack
+    | Drop
+    | Rescope
+    | Settled
+    | Beat
+    | PinsChanged
+)
 
 # -- reports ------------------------------------------------------------------------
 
@@ -309,6 +334,19 @@ class HandedBack:
     task: int
     chunk: int | None = None
     scope: Scope | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """A value that is here is valid where its type says.
+
+    Attributes:
+        why: what says so.
+    """
+
+    chunk: int
+    scope: Scope
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -413,6 +451,7 @@ Report = (
     | Finished
     | RunError
     | HandedBack
+    | Pinned
     | Arrived
     | StillWaiting
     | Output

@@ -11,6 +11,7 @@ from scopekit.wire.lending import borrow
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from scopekit.pinning.hook import Judge
     from scopekit.wire.frames import Buffer
     from scopekit.wire.lending import Loan
 
@@ -57,14 +58,18 @@ class Parcel(NamedTuple):
         return (Parcel, (tuple(map(buffer, self.parts)), self.loan))
 
 
-def pack_value(value: Any) -> Parcel:
+def pack_value(value: Any, judge: Judge | None = None) -> Parcel:
     """Pickles a value; its large buffers are not copied.
+
+    Args:
+        value: the value.
+        judge: decides about what is pinned; None lets nothing go that is.
 
     Raises:
         Exception: whatever the value's own way to pickle raises.
     """
     buffers: list[memoryview] = []
-    pickled = dump_value(value, taking_out(buffers))
+    pickled = dump_value(value, taking_out(buffers), judge)
     return Parcel((pickled, *buffers))
 
 

@@ -1,0 +1,1 @@
+"""Pins: what the type of a value says about where it is valid."""
