@@ -24,6 +24,7 @@ from scopekit.api import (
     tochunk,
     wait,
 )
+from scopekit.engine.filestore import FileStore
 from scopekit.errors import (
     ChunkLostError,
     NoProcessorError,
@@ -76,6 +77,7 @@ __all__ = (
     "DefaultScope",
     "ExactScope",
     "Explanation",
+    "FileStore",
     "InvalidScope",
     "LabelScope",
     "NoProcessorError",

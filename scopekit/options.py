@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from contextvars import ContextVar
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
+from scopekit.engine.filestore import FileStore
 from scopekit.errors import ScopeError
 from scopekit.explanation import DEFAULT
 from scopekit.scopes import (
@@ -52,6 +54,11 @@ class Options:
         wait_for: seconds to wait for a processor that does not exist yet.
         idempotent: False if it may not be started again after its worker died.
         retries: how often to try again after an error that the function raised.
+        checkpoint: keeps the result once it has run: a FileStore, the path of one, or a
+            function that is given the running task and the result.
+        restore: is asked for the result before it runs: a FileStore, the path of one, or
+            a function that is given the running task and returns the result, None if
+            it has none.
     """
 
     scope: Any = None
@@ -62,6 +69,8 @@ class Options:
     wait_for: float = 0.0
     idempotent: bool = True
     retries: int = 0
+    checkpoint: Any = None
+    restore: Any = None
 
     @classmethod
     def checked(cls, given: dict[str, Any], where: str) -> Options:
@@ -144,8 +153,18 @@ def _checked(name: str, value: Any) -> Any:
         raise ScopeError(f"name={value!r} is no text")
     if name == "retries" and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
         raise ScopeError(f"retries={value!r} is no number of retries; give 0 or more")
+    if name in ("checkpoint", "restore") and value is not None:
+        return _keeper(name, value)
     if name == "idempotent" and not isinstance(value, bool):
         raise ScopeError(f"idempotent={value!r} is neither True nor False")
+    return value
+
+
+def _keeper(name: str, value: Any) -> Any:
+    if isinstance(value, (str, os.PathLike)):
+        return FileStore(value)
+    if not isinstance(value, FileStore) and not callable(value):
+        raise ScopeError(f"{name}={value!r} is no FileStore, no path and no function")
     return value
 
 

@@ -8,12 +8,13 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from scopekit.blocks import OPEN_BLOCKS, current_block
+from scopekit.engine.checkpoints import Keeping, kept
 from scopekit.errors import ScopeError, ScopekitError
 from scopekit.graph import Input, TaskSpec
 from scopekit.handles import Chunk, Task
 from scopekit.options import DEFAULT_OPERANDS, NO_OPTIONS, Options, block_options, operands
 from scopekit.wire.around import Around
-from scopekit.wire.codec import pack_call, type_name
+from scopekit.wire.codec import dump_value, pack_call, type_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -246,6 +247,8 @@ class Spawner:
         block = block_options()
         merged = given if block is NO_OPTIONS else given.merged_over(block)
         name = merged.name or self._number(function)
+        if merged.checkpoint is not None or merged.restore is not None:
+            f, args = self._kept(merged, function, f, args, name)
         call = pack_call(f, args, kwargs, name=name, keep=self._keep_buffer)
         result_scope = merged.result_scope
         scopes = operands(given)
@@ -283,6 +286,19 @@ class Spawner:
             self._take_in_block(around_it, spec, call, task, sink)
             around_it.add(task)
         return task
+
+    def _kept(
+        self, given: Options, function: str, f: Any, args: tuple[Any, ...], name: str
+    ) -> tuple[Around, tuple[Any, ...]]:
+        """Puts around a call what asks for its result before, and gives it away after."""
+        scope = None if given.result_scope is None else self._meant(given.result_scope)
+        try:
+            pickled = dump_value(Keeping(function, given.checkpoint, given.restore, scope))
+        except Exception as error:
+            raise ScopekitError(
+                f"{name}: its checkpoint= or restore= cannot be sent to an engine: {error}"
+            ) from error
+        return around(kept, (pickled,), f, args)
 
     def _number(self, function: str) -> str:
         numbers = self._numbers.get(function)

@@ -17,7 +17,7 @@ import threading
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import cloudpickle
 
@@ -39,6 +39,7 @@ __all__ = (
     "Call",
     "KnownFunctions",
     "PickledError",
+    "dump_apart",
     "dump_error",
     "dump_own",
     "dump_value",
@@ -369,6 +370,23 @@ def dump_value(value: Any, stays: Callable[[pickle.PickleBuffer], bool] | None =
     with io.BytesIO() as file:
         _Pickler(file, protocol=_PROTOCOL, buffer_callback=stays).dump(value)
         return file.getvalue()
+
+
+class _ApartPickler(_Pickler):
+    """Pickles what is to outlive its session, where no handle means anything."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, (Chunk, Task)):
+            raise pickle.PicklingError(
+                "it holds a handle, which means nothing once the session is over; keep what it"
+                " stands for"
+            )
+        return super().reducer_override(obj)
+
+
+def dump_apart(value: Any, file: BinaryIO) -> None:
+    """Pickles a value into a file, to be read in some other session."""
+    _ApartPickler(file, protocol=_PROTOCOL).dump(value)
 
 
 def dump_own(value: Any) -> bytes:
