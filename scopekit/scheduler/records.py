@@ -64,6 +64,11 @@ class Records:
         self.loads = Loads(topology, self.durations, budget)
 
     @property
+    def lines(self) -> dict[int, deque[int]]:
+        """The tasks in lines, by the mask of where they may run; some may have left theirs."""
+        return self._lines
+
+    @property
     def chunks(self) -> dict[int, ChunkRecord]:
         """The records of the chunks, by id."""
         return self.table.records
