@@ -27,6 +27,7 @@ from scopekit.api import (
     tochunk,
     wait,
 )
+from scopekit.engine.filestore import FileStore
 from scopekit.errors import (
     ChunkLostError,
     NoProcessorError,
@@ -82,6 +83,7 @@ __all__ = (
     "DefaultScope",
     "ExactScope",
     "Explanation",
+    "FileStore",
     "InvalidScope",
     "LabelScope",
     "NoProcessorError",

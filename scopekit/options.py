@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from scopekit.engine.context import around
+from scopekit.engine.filestore import FileStore
 from scopekit.errors import ScopeError
 from scopekit.explanation import DEFAULT
 from scopekit.scopes import (
@@ -71,6 +73,11 @@ class Options:
         get_result: True if the value is to be here when the task is done.
         propagates: which of these the tasks get, too, that the task spawns.
         given: the names of those that were said, also where they say the default.
+        checkpoint: keeps the result once it has run: a FileStore, the path of one, or a
+            function that is given the running task and the result.
+        restore: is asked for the result before it runs: a FileStore, the path of one, or
+            a function that is given the running task and returns the result, None if
+            it has none.
     """
 
     scope: Any = None
@@ -87,6 +94,8 @@ class Options:
     get_result: bool = False
     propagates: tuple[str, ...] = ()
     given: tuple[str, ...] = field(default=(), repr=False, compare=False)
+    checkpoint: Any = None
+    restore: Any = None
 
     @classmethod
     def checked(cls, given: dict[str, Any], where: str) -> Options:
@@ -308,6 +317,8 @@ def _checked(name: str, value: Any) -> Any:
         raise ScopeError(f"name={value!r} is no text")
     if name == "retries" and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
         raise ScopeError(f"retries={value!r} is no number of retries; give 0 or more")
+    if name in ("checkpoint", "restore") and value is not None:
+        return _keeper(name, value)
     if name in ("idempotent", "meta", "get_result") and not isinstance(value, bool):
         raise ScopeError(f"{name}={value!r} is neither True nor False")
     return _checked_names(value) if name == "propagates" else value
@@ -322,6 +333,14 @@ def _checked_names(value: Any) -> tuple[str, ...]:
             f" {', '.join(option_names())}"
         )
     return names
+
+
+def _keeper(name: str, value: Any) -> Any:
+    if isinstance(value, (str, os.PathLike)):
+        return FileStore(value)
+    if not isinstance(value, FileStore) and not callable(value):
+        raise ScopeError(f"{name}={value!r} is no FileStore, no path and no function")
+    return value
 
 
 def _is_seconds(value: Any) -> bool:

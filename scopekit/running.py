@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from scopekit.errors import NoProcessorError
 from scopekit.options import Options, perimeter_scope
+from scopekit.scheduler.placement import allowed_mask, refusal
 from scopekit.scopes import ProcessorTypeScope, ProcessScope, Scope, ThreadProc
+from scopekit.spawning import function_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,19 +25,22 @@ def run_everywhere(
 ) -> dict[WorkerId, Any]:
     """Calls a function once in every process; see :meth:`scopekit.Session.run`."""
     topology = session.topology
-    fence = perimeter_scope()
-    allowed = topology.mask(fence if scope is None else scope & fence)
-    everybody = dict.fromkeys(topology.workers)
+    workers = list(topology.workers)
     if scope is not None:
-        everybody |= dict.fromkeys(process.worker for process in topology.processes)
-    workers = [worker for worker in everybody if allowed & topology.worker_mask(worker)]
-    if scope is not None and not workers:
-        raise NoProcessorError(f"no process lies in {(scope & fence).describe()}")
+        everybody = dict.fromkeys([*workers, *(process.worker for process in topology.processes)])
+        allowed = topology.mask(scope)
+        workers = [worker for worker in everybody if allowed & topology.worker_mask(worker)]
+        if not workers:
+            raise NoProcessorError(f"no process lies in {scope.describe()}")
+    places = {worker: _place(worker, scope, topology) for worker in workers}
+    for worker, place in places.items():
+        # Before it runs anywhere.
+        operands = (("scope=", place), ("perimeter", perimeter_scope()))
+        if not allowed_mask(operands, topology):
+            raise refusal(f"{function_name(f)} on worker {worker}", operands, topology)
     tasks = {
-        worker: session.submit(
-            Options(scope=_place(worker, scope, topology)), f, args, {}, apart=True
-        )
-        for worker in workers
+        worker: session.submit(Options(scope=place), f, args, {}, apart=True)
+        for worker, place in places.items()
     }
     values: dict[WorkerId, Any] = session.fetch(tasks)
     return values
@@ -43,6 +48,9 @@ def run_everywhere(
 
 def _place(worker: WorkerId, scope: Scope | None, topology: Topology) -> Scope:
     """Returns where in a process to run: on a thread, unless the scope has none there."""
-    within = ProcessScope(worker) if scope is None else ProcessScope(worker) & scope
+    # With its node: another session may be the current one, where the worker is elsewhere.
+    within: Scope = ProcessScope(worker, node=topology.node_of(worker))
+    if scope is not None:
+        within &= scope
     threads = ProcessorTypeScope(ThreadProc, within)
     return threads if topology.mask(threads) else within

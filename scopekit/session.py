@@ -51,6 +51,7 @@ from scopekit.removal import drain
 from scopekit.roster import NodeNames, Roster
 from scopekit.running import run_everywhere
 from scopekit.scheduler import events as ev
+from scopekit.scheduler.details import with_details, with_load
 from scopekit.scheduler.placement import allowed_mask, refusal
 from scopekit.scopechanges import change_scope
 from scopekit.scopes import CLIENT, AnyScope, ExactScope, OSProc, ThreadProc, ambient, as_scope
@@ -325,7 +326,8 @@ class Session(Spawner):
             result_scope=result_scope,
         )
         with self._driver.lock:
-            return self._driver.scheduler.plan(spec)
+            known = self._driver.scheduler
+            return with_load(known.plan(spec), known)
 
     def _meant(self, scope: Scope) -> Scope:
         """Reads a scope as one of this session, where another one is the current."""
@@ -792,7 +794,8 @@ class Session(Spawner):
     def explain(self, task: Task) -> Explanation:
         """Tells why a task runs where it runs, or why it does not."""
         with self._driver.lock:
-            return self._driver.scheduler.explain(task.id)
+            known = self._driver.scheduler
+            return with_details(known.explain(task.id), known, task.id, time.time())
 
     def satisfiable(self, scope: Any) -> bool:
         """Tells whether a processor of the scope exists now."""

@@ -8,6 +8,7 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from scopekit.blocks import OPEN_BLOCKS, current_block
+from scopekit.engine.checkpoints import Keeping, kept
 from scopekit.errors import SchedulingError, ScopeError, ScopekitError
 from scopekit.graph import How, Input, TaskSpec
 from scopekit.handles import Chunk, Task
@@ -24,7 +25,7 @@ from scopekit.options import (
 from scopekit.pinning.telling import note_text, refused, warn_user
 from scopekit.several import SeveralTask
 from scopekit.wire.around import Around
-from scopekit.wire.codec import pack_call, type_name
+from scopekit.wire.codec import dump_value, pack_call, type_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -299,6 +300,8 @@ class Spawner:
         if defaults is not None:
             merged = merged.merged_over(defaults)
         name = merged.name or self._number(function)
+        if merged.checkpoint is not None or merged.restore is not None:
+            f, args = self._kept(merged, function, f, args, name)
         call = pack_call(f, args, kwargs, name=name, keep=self._keep_buffer, desk=self)
         result_scope = merged.result_scope
         split = () if outputs else merged.outputs
@@ -367,6 +370,19 @@ class Spawner:
                 for key, chunk in zip(outputs, chunks[1:], strict=True)
             }
         return task
+
+    def _kept(
+        self, given: Options, function: str, f: Any, args: tuple[Any, ...], name: str
+    ) -> tuple[Around, tuple[Any, ...]]:
+        """Puts around a call what asks for its result before, and gives it away after."""
+        scope = None if given.result_scope is None else self._meant(given.result_scope)
+        try:
+            pickled = dump_value(Keeping(function, given.checkpoint, given.restore, scope))
+        except Exception as error:
+            raise ScopekitError(
+                f"{name}: its checkpoint= or restore= cannot be sent to an engine: {error}"
+            ) from error
+        return around(kept, (pickled,), f, args)
 
     def _take_with_care(
         self,

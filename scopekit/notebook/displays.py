@@ -124,6 +124,7 @@ def explanation_html(explanation: Explanation) -> str:
     encoding = Encoding(explanation.topology)
     return _frame(
         f"<b>{_text(explanation.sentence())}</b>",
+        _details(explanation),
         _funnel(explanation, encoding),
         _matrix(explanation, encoding),
         _widening(explanation),
@@ -262,6 +263,11 @@ def _verdict(good: bool, *, first: bool) -> str:
     if first:
         return f'<b style="color:{_BAD};border:1px solid {_BAD};padding:0 4px">✕</b>'
     return '<span style="opacity:.6">✕</span>'
+
+
+def _details(explanation: Explanation) -> str:
+    lines = [f"<li>{_text(said)}</li>" for said in explanation.details()]
+    return f"<ul>{''.join(lines)}</ul>" if lines else ""
 
 
 def _widening(explanation: Explanation) -> str:

@@ -16,7 +16,7 @@ from scopekit.scheduler.transfers import Transfers
 from scopekit.scopes import AnyScope
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from scopekit.explanation import Explanation
     from scopekit.graph import ChunkRecord, Input, TaskRecord, WorkerId
@@ -69,6 +69,11 @@ class Records:
         # By the client's clock alone: engines have clocks of their own.
         self._clock = 0.0
         self.loads = Loads(topology, self.durations, budget)
+
+    @property
+    def lines(self) -> Mapping[int, deque[int] | Ranked]:
+        """The tasks in lines, by the mask of where they may run; some may have left theirs."""
+        return self._lines
 
     @property
     def chunks(self) -> dict[int, ChunkRecord]:

@@ -17,7 +17,7 @@ import threading
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from scopekit.errors import RemoteError, ScopekitError
 from scopekit.handles import Chunk, HiddenHandleError, Task
@@ -43,6 +43,7 @@ __all__ = (
     "Call",
     "KnownFunctions",
     "PickledError",
+    "dump_apart",
     "dump_error",
     "dump_own",
     "dump_value",
@@ -436,6 +437,25 @@ def dump_value(
     Pickler(file, stays, strict).dump(value)
     strict.check()
     return file.getvalue()
+
+
+class _ApartPickler(Pickler):
+    """Pickles what is to outlive its session, where no handle means anything."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, (Chunk, Task)):
+            raise pickle.PicklingError(
+                "it holds a handle, which means nothing once the session is over; keep what it"
+                " stands for"
+            )
+        return super().reducer_override(obj)
+
+
+def dump_apart(value: Any, file: BinaryIO) -> None:
+    """Pickles a value into a file, to be read in some other session."""
+    strict = StayingJudge()
+    _ApartPickler(file, None, strict).dump(value)
+    strict.check()
 
 
 def dump_own(value: Any) -> bytes:

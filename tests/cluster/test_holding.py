@@ -163,14 +163,15 @@ def test_run_uses_the_thread_that_the_scope_names(session):
     assert got == {2: ThreadProc(2, 1)}
 
 
-def test_run_keeps_within_a_perimeter(session):
+def test_run_in_a_perimeter_runs_everywhere_or_nowhere(session, tmp_path):
+    def touch():
+        (tmp_path / str(sk.myid())).touch()
+
     with sk.perimeter(NodeScope("a")):
-        assert list(session.run(sk.myid)) == [0, 1]
-        assert list(
-            session.run(sk.myid, scope=sk.UnionScope(ProcessScope(1), ProcessScope(2)))
-        ) == [1]
-        with pytest.raises(sk.NoProcessorError):
-            session.run(sk.myid, scope=NodeScope("b"))
+        with pytest.raises(sk.ScopeConflictError, match="perimeter"):
+            session.run(touch)
+        assert list(tmp_path.iterdir()) == []
+        assert list(session.run(sk.myid, scope=NodeScope("a"))) == [0, 1]
 
 
 def test_run_is_no_affair_of_with_options(session):

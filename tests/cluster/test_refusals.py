@@ -336,3 +336,35 @@ def test_run_stays_inside_of_a_perimeter_or_says_so(session):
         session.run(sk.myid)
     with sk.perimeter(NODE_A):
         assert session.run(sk.myid, scope=NODE_A) == {0: 0, 1: 1}
+
+
+def test_explain_says_of_a_task_that_waits_what_it_waits_for(session, tmp_path):
+    from pathlib import Path
+
+    gate = tmp_path / "gate"
+
+    def hold(path):
+        import time
+
+        limit = time.monotonic() + 30
+        while not Path(path).exists() and time.monotonic() < limit:
+            time.sleep(0.005)
+
+    slot = ExactScope(ThreadProc(3, 1))
+    slow = session.options(name="slow", scope=slot).spawn(hold, str(gate))
+    needs = session.options(name="needs").spawn(ignore, slow)
+    others = [session.options(scope=slot).spawn(hold, str(gate)) for _ in range(4)]
+    unmatched = session.options(scope=ProcessScope(77), wait_for=60).spawn(ignore)
+    try:
+        missing = needs.explain().missing[0]
+        assert (missing.name, missing.processor) == ("slow", ThreadProc(3, 1))
+        last = others[-1].explain()
+        assert last.ahead > 0
+        assert last.relief()[0][0] == "scope="
+        assert "there would be" in last.text()
+        assert 50 < unmatched.explain().seconds_left <= 60
+        assert "there would be" in last._repr_html_()
+    finally:
+        gate.touch()
+        unmatched.cancel()
+    session.fetch([needs, *others], timeout=30)

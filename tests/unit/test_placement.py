@@ -87,3 +87,13 @@ def test_an_explanation_tells_what_each_operand_would_allow_alone():
     assert [op.allowed for op in told.operands] == [2, 5, 2]
     assert [op.removed for op in told.operands] == [4, 1, 1]
     assert dict(told.widening()) == {"scope=": 2, "argument 1": 1}
+
+
+def test_without_a_word_of_where_the_default_would_count():
+    apart = (("scope=", ProcessScope(0)), ("argument 1", NodeScope("b")))
+    told = explain("t", apart, TOPOLOGY, outcome="conflict")
+    both = explain("t", (("single=", ProcessScope(0)), *apart), TOPOLOGY, outcome="conflict")
+
+    # Not the GPU, which nobody asked for.
+    assert dict(told.widening()) == {"scope=": 1, "argument 1": 2}
+    assert dict(both.widening()) == {"argument 1": 2}
