@@ -36,7 +36,7 @@ from scopekit.errors import (
 )
 from scopekit.explanation import Explanation
 from scopekit.handles import Chunk, Task
-from scopekit.options import get_options, perimeter, with_options
+from scopekit.options import get_options, perimeter, prefer, with_options
 from scopekit.scopes import (
     AnyScope,
     CudaProc,
@@ -114,6 +114,7 @@ __all__ = (
     "plan",
     "plot_dag",
     "plot_timeline",
+    "prefer",
     "processor_type",
     "satisfiable",
     "scope",

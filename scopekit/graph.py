@@ -27,6 +27,7 @@ __all__ = (
     "TaskRecord",
     "TaskSpec",
     "TaskState",
+    "Wish",
     "WorkerId",
 )
 
@@ -81,6 +82,18 @@ class How(NamedTuple):
     meta: bool = False
 
 
+class Wish(NamedTuple):
+    """Where a task would rather run.
+
+    Attributes:
+        scope: the processors that it prefers.
+        busy: for how many seconds it waits for one of them while they are busy.
+    """
+
+    scope: Scope
+    busy: float = 0.0
+
+
 class TaskSpec(NamedTuple):
     """What a spawn asks for.
 
@@ -99,6 +112,7 @@ class TaskSpec(NamedTuple):
         parent: the task that spawned it, or None.
         how: what it asks of its run besides, or None.
         priority: the higher, the sooner it is sent if it has to wait for a processor.
+        prefer: where it would rather run, in order.
     """
 
     id: int
@@ -115,6 +129,7 @@ class TaskSpec(NamedTuple):
     parent: int | None = None
     how: How | None = None
     priority: int = 0
+    prefer: tuple[Wish, ...] = ()
 
 
 class StoredChunk(NamedTuple):

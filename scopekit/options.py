@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from scopekit.errors import ScopeError
 from scopekit.explanation import DEFAULT
+from scopekit.graph import Wish
 from scopekit.scopes import (
     AnyScope,
     DefaultScope,
@@ -34,6 +35,7 @@ __all__ = (
     "operands",
     "perimeter",
     "perimeter_scope",
+    "prefer",
     "with_options",
 )
 
@@ -56,6 +58,7 @@ class Options:
         retries: how often to try again after an error that the function raised.
         outputs: names of several results, of which the function returns a tuple; then
             ``result_scope`` may be a tuple, too, with a scope or None for each of them.
+        prefer: where it would rather run, in order; never where it may not.
         priority: the higher, the sooner it is sent if it has to wait for a processor.
         meta: True if the function gets handles in place of the values of its inputs.
         get_result: True if the value is to be here when the task is done.
@@ -70,6 +73,7 @@ class Options:
     idempotent: bool = True
     retries: int = 0
     outputs: tuple[str, ...] = ()
+    prefer: tuple[Wish, ...] = ()
     priority: int = 0
     meta: bool = False
     get_result: bool = False
@@ -198,6 +202,39 @@ def _scope_or_none(value: Any) -> Scope | None:
     return None if value is None else as_scope(value)
 
 
+def _wishes(value: Any) -> tuple[Wish, ...]:
+    """Reads where a task would rather run: a scope, or several in order."""
+    if isinstance(value, Wish):
+        return (value,)
+    if not isinstance(value, (list, tuple)):
+        return (prefer(value),)
+    if not value:
+        raise ScopeError("prefer= holds nothing; leave it out")
+    return tuple(each if isinstance(each, Wish) else prefer(each) for each in value)
+
+
+def prefer(scope: Any, busy: float = 0.0) -> Wish:
+    """Says where a task would rather run, and how long it waits for that: ``prefer=prefer(...)``.
+
+    Args:
+        scope: the scope, or what ``scope()`` makes one of.
+        busy: for how many seconds the task waits while all of it is busy.
+
+    Returns:
+        What the option ``prefer=`` takes, alone or in a list.
+
+    Raises:
+        ScopeError: it is no scope, or no number of seconds.
+
+    Example:
+        >>> prefer(ProcessScope(1), busy=2)
+        Wish(scope=ProcessScope(1), busy=2)
+    """
+    if not _is_seconds(busy):
+        raise ScopeError(f"busy={busy!r} is no number of seconds; give 0 or more")
+    return Wish(as_scope(scope), busy)
+
+
 def _output_names(value: Any) -> tuple[str, ...]:
     """Reads how many results there are, or what they are called."""
     if isinstance(value, int) and not isinstance(value, bool) and value > 0:
@@ -215,6 +252,8 @@ def _output_names(value: Any) -> tuple[str, ...]:
 def _checked(name: str, value: Any) -> Any:
     if name in ("scope", "compute_scope"):
         return _scope_or_none(value)
+    if name == "prefer":
+        return () if value is None else _wishes(value)
     if name == "outputs":
         return () if value is None else _output_names(value)
     if name == "single" and value is not None:

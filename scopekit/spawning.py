@@ -8,7 +8,7 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from scopekit.errors import ScopeError, ScopekitError
-from scopekit.graph import How, Input, TaskSpec
+from scopekit.graph import How, Input, TaskSpec, Wish
 from scopekit.handles import Chunk, Task
 from scopekit.options import DEFAULT_OPERANDS, NO_OPTIONS, Options, block_options, operands
 from scopekit.several import SeveralTask
@@ -64,7 +64,7 @@ class Spawner:
         """Raises if no task can be taken in any more."""
 
     def _can_wait_for_processors(self) -> bool:
-        """Tells whether a processor may come that is not there."""
+        """Tells whether a processor may come that is not there, or is busy."""
         return True
 
     def _owns(self, handle: Task | Chunk) -> bool:
@@ -195,6 +195,7 @@ class Spawner:
             self._parent(),
             how,
             merged.priority,
+            self._wishes(merged.prefer) if merged.prefer else (),
         )
         if split:
             task: Task = SeveralTask(self, task_id, name, zip(split, chunks, strict=True))
@@ -221,6 +222,11 @@ class Spawner:
             return for_all, None
         scopes = tuple(None if scope is None else self._meant(scope) for scope in each)
         return for_all, How(bool(split), scopes, merged.meta)
+
+    def _wishes(self, prefer: tuple[Wish, ...]) -> tuple[Wish, ...]:
+        """Reads where a task would rather run."""
+        waits = self._can_wait_for_processors()
+        return tuple(Wish(self._meant(scope), busy if waits else 0.0) for scope, busy in prefer)
 
     def _number(self, function: str) -> str:
         numbers = self._numbers.get(function)

@@ -41,6 +41,8 @@ class Ending(Sending):
             self._unmatched.pop(spec.id, None)
         if self._suspects:
             self._suspects.pop(spec.id, None)
+        if spec.prefer:
+            self._forget_patience(record)
         if record.operands is None:
             record.operands = self.operands(record)
         record.state = state

@@ -52,7 +52,7 @@ from scopekit.scheduler.sending import may_come_back
 from scopekit.scopes import AnyScope
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from scopekit.errors import SchedulingError
     from scopekit.graph import WorkerId
@@ -295,6 +295,8 @@ class Scheduler(Recovering):
             if not waiter.missing:
                 waiter.may_have_begun = True
                 self._turn(waiter, "queued")
+                if waiter.spec.prefer:
+                    self._be_patient(waiter)
         elif not waiter.unplanned:
             # In a line perhaps, and to be judged anew by the scope that is known only now.
             waiter.line = 0
@@ -309,6 +311,8 @@ class Scheduler(Recovering):
         record.started = event.started
         if record.failures < record.spec.retries:
             record.failures += 1
+            if record.spec.prefer:
+                self._forget_patience(record)
             self._unship(record)
             self._turn(record, "waiting")
             self._place(record, event.finished, forced=True)
@@ -589,16 +593,20 @@ class Scheduler(Recovering):
                 operands = self.operands(record)
                 error = refusal(record.spec.name, operands, self.topology)
                 self._end(record, "failed", error, at=event.at)
+        if self.patience.since:
+            self._lose_patience(event.at)
         for load in self.loads.some_idle():
             self._ask_back_for(load)
 
     def next_deadline(self) -> float | None:
         """Returns the time at which a wait for a processor ends, if there is one."""
-        deadlines: Iterable[float] = (
+        deadlines = [
             deadline
             for task in self._unmatched
             if (deadline := self.tasks[task].deadline) is not None
-        )
+        ]
+        if (patience := self.patience.next()) is not None:
+            deadlines.append(patience)
         return min(deadlines, default=None)
 
 

@@ -134,7 +134,7 @@ class Records:
         if isinstance(record.failure, NoProcessorError) or record.state == "unmatched":
             return explain(name, operands, seen, outcome="unmatched")
         if record.processor is None and record.state == "queued":
-            rule = "all that may run it are busy"
+            rule = self._why_in_line(record)
             return explain(name, operands, self.topology, outcome="queued", rule=rule)
         return explain(
             name,
@@ -144,6 +144,10 @@ class Records:
             chosen=record.processor,
             rule=record.rule,
         )
+
+    def _why_in_line(self, record: TaskRecord) -> str:
+        del record
+        return "all that may run it are busy"
 
     def missing_names(self, record: TaskRecord) -> tuple[str, ...]:
         """Returns the names of the tasks whose results a task waits for."""

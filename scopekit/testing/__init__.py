@@ -10,6 +10,7 @@ Example:
     True
 """
 
+from scopekit.graph import Wish
 from scopekit.testing.acts import (
     Cancel,
     Crash,
@@ -59,6 +60,7 @@ __all__ = (
     "Stall",
     "Tally",
     "Violation",
+    "Wish",
     "Worker",
     "World",
     "draw_plan",
