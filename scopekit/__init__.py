@@ -43,7 +43,7 @@ from scopekit.errors import (
 )
 from scopekit.explanation import Explanation
 from scopekit.handles import Chunk, Task
-from scopekit.options import default_options, get_options, perimeter, with_options
+from scopekit.options import default_options, get_options, perimeter, prefer, with_options
 from scopekit.pinning.decorator import pins
 from scopekit.scopes import (
     AnyScope,
@@ -130,6 +130,7 @@ __all__ = (
     "plan",
     "plot_dag",
     "plot_timeline",
+    "prefer",
     "processor_type",
     "rescope",
     "satisfiable",

@@ -193,7 +193,7 @@ def options(**options: Any) -> OptionSet:
 
     Args:
         options: scope, compute_scope, result_scope, single, name, wait_for, idempotent,
-            retries, outputs, priority, meta, get_result.
+            retries, outputs, prefer, priority, meta, get_result.
 
     Raises:
         ScopeError: an option is unknown or makes no sense.

@@ -199,7 +199,7 @@ class Driver:
             raise copy.copy(refused)
         if self._unsent:
             self._send_some()
-        elif spec.wait_for:
+        if spec.wait_for or spec.prefer:
             # The thread sleeps until the nearest deadline that it knew of.
             self._wake.set()
         if len(self._pending) > _MANY:
@@ -365,6 +365,9 @@ class Driver:
             self._read_reports(worker, reports)
             if self._unsent:
                 self.flush()
+            if self.scheduler.patience.since:
+                # The thread looks at the clock for those that wait for what they prefer.
+                self._wake.set()
         except Exception as error:  # noqa: BLE001  # waiters must learn that nobody works
             self._break(error)
 

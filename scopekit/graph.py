@@ -27,6 +27,7 @@ __all__ = (
     "TaskRecord",
     "TaskSpec",
     "TaskState",
+    "Wish",
     "WorkerId",
 )
 
@@ -82,6 +83,18 @@ class How(NamedTuple):
     meta: bool = False
 
 
+class Wish(NamedTuple):
+    """Where a task would rather run.
+
+    Attributes:
+        scope: the processors that it prefers.
+        busy: for how many seconds it waits for one of them while they are busy.
+    """
+
+    scope: Scope
+    busy: float = 0.0
+
+
 class TaskSpec(NamedTuple):
     """What a spawn asks for.
 
@@ -101,6 +114,7 @@ class TaskSpec(NamedTuple):
         around: what blocks around the spawn say of the tasks that it spawns, or None.
         how: what it asks of its run besides, or None.
         priority: the higher, the sooner it is sent if it has to wait for a processor.
+        prefer: where it would rather run, in order.
         after: the tasks that are to end well before it begins.
         held: True if it waits for the end of the block that it is spawned in.
     """
@@ -120,6 +134,7 @@ class TaskSpec(NamedTuple):
     around: Any = None
     how: How | None = None
     priority: int = 0
+    prefer: tuple[Wish, ...] = ()
     after: tuple[int, ...] = ()
     held: bool = False
 

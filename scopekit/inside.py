@@ -87,6 +87,10 @@ class Inside(Spawner):
         """Makes a chunk of what stays in this process."""
         return self._agent.new_chunk(value, None, scope, why)
 
+    def _can_wait_for_processors(self) -> bool:
+        # Where the session is in this thread, nobody looks at the clock.
+        return self._agent.is_apart
+
     def _parent(self) -> int | None:
         return _running().id
 
@@ -168,6 +172,10 @@ class Inside(Spawner):
             raise refusal(spec.name, scopes, topology)
         here = _running().processor
         if here not in topology.select(mask):
+            return None
+        wishes = (topology.mask(wish.scope) & mask for wish in spec.prefer)
+        preferred = next((found for found in wishes if found), mask)
+        if here not in topology.select(preferred) and self._agent.reachable:
             return None
         if all(self._agent.makes(need.chunk) for need in spec.inputs):
             return here

@@ -12,6 +12,7 @@ from scopekit.engine.context import around
 from scopekit.engine.filestore import FileStore
 from scopekit.errors import ScopeError
 from scopekit.explanation import DEFAULT
+from scopekit.graph import Wish
 from scopekit.scopes import (
     AnyScope,
     DefaultScope,
@@ -41,6 +42,7 @@ __all__ = (
     "option_names",
     "perimeter",
     "perimeter_scope",
+    "prefer",
     "with_options",
 )
 
@@ -68,6 +70,7 @@ class Options:
         retries: how often to try again after an error that the function raised.
         outputs: names of several results, of which the function returns a tuple; then
             ``result_scope`` may be a tuple, too, with a scope or None for each of them.
+        prefer: where it would rather run, in order; never where it may not.
         priority: the higher, the sooner it is sent if it has to wait for a processor.
         meta: True if the function gets handles in place of the values of its inputs.
         get_result: True if the value is to be here when the task is done.
@@ -89,6 +92,7 @@ class Options:
     idempotent: bool = True
     retries: int = 0
     outputs: tuple[str, ...] = ()
+    prefer: tuple[Wish, ...] = ()
     priority: int = 0
     meta: bool = False
     get_result: bool = False
@@ -288,6 +292,39 @@ def _scope_or_none(value: Any) -> Scope | None:
     return None if value is None else as_scope(value)
 
 
+def _wishes(value: Any) -> tuple[Wish, ...]:
+    """Reads where a task would rather run: a scope, or several in order."""
+    if isinstance(value, Wish):
+        return (value,)
+    if not isinstance(value, (list, tuple)):
+        return (prefer(value),)
+    if not value:
+        raise ScopeError("prefer= holds nothing; leave it out")
+    return tuple(each if isinstance(each, Wish) else prefer(each) for each in value)
+
+
+def prefer(scope: Any, busy: float = 0.0) -> Wish:
+    """Says where a task would rather run, and how long it waits for that: ``prefer=prefer(...)``.
+
+    Args:
+        scope: the scope, or what ``scope()`` makes one of.
+        busy: for how many seconds the task waits while all of it is busy.
+
+    Returns:
+        What the option ``prefer=`` takes, alone or in a list.
+
+    Raises:
+        ScopeError: it is no scope, or no number of seconds.
+
+    Example:
+        >>> prefer(ProcessScope(1), busy=2)
+        Wish(scope=ProcessScope(1), busy=2)
+    """
+    if not _is_seconds(busy):
+        raise ScopeError(f"busy={busy!r} is no number of seconds; give 0 or more")
+    return Wish(as_scope(scope), busy)
+
+
 def _output_names(value: Any) -> tuple[str, ...]:
     """Reads how many results there are, or what they are called."""
     if isinstance(value, int) and not isinstance(value, bool) and value > 0:
@@ -303,25 +340,39 @@ def _output_names(value: Any) -> tuple[str, ...]:
 
 
 def _checked(name: str, value: Any) -> Any:
-    if name in ("scope", "compute_scope"):
-        return _scope_or_none(value)
-    if name == "outputs":
-        return () if value is None else _output_names(value)
-    if name == "single" and value is not None:
-        return _known_worker(value)
-    if name == "wait_for" and not _is_seconds(value):
-        raise ScopeError(f"wait_for={value!r} is no number of seconds; give 0 or more")
-    if name == "priority" and (isinstance(value, bool) or not isinstance(value, int)):
-        raise ScopeError(f"priority={value!r} is no whole number; the higher, the sooner")
-    if name == "name" and not (value is None or isinstance(value, str)):
-        raise ScopeError(f"name={value!r} is no text")
-    if name == "retries" and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
-        raise ScopeError(f"retries={value!r} is no number of retries; give 0 or more")
-    if name in ("checkpoint", "restore") and value is not None:
-        return _keeper(name, value)
-    if name in ("idempotent", "meta", "get_result") and not isinstance(value, bool):
+    if value is None and name in _MAY_BE_LEFT:
+        return () if name in ("prefer", "outputs") else None
+    return _READERS[name](name, value)
+
+
+def _seconds(name: str, value: Any) -> float:
+    if not _is_seconds(value):
+        raise ScopeError(f"{name}={value!r} is no number of seconds; give 0 or more")
+    return float(value)
+
+
+def _whole_number(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ScopeError(f"{name}={value!r} is no whole number; the higher, the sooner")
+    return value
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise ScopeError(f"{name}={value!r} is no text")
+    return value
+
+
+def _count(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ScopeError(f"{name}={value!r} is no number of {name}; give 0 or more")
+    return value
+
+
+def _switch(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
         raise ScopeError(f"{name}={value!r} is neither True nor False")
-    return _checked_names(value) if name == "propagates" else value
+    return value
 
 
 def _checked_names(value: Any) -> tuple[str, ...]:
@@ -484,3 +535,26 @@ def perimeter(scope: Any) -> Iterator[None]:
     here: Around = around.get() or _NOTHING
     with _inside_of(here._replace(perimeter=as_scope(scope) & perimeter_scope())):
         yield
+
+
+_MAY_BE_LEFT = (
+    *("scope", "compute_scope", "single", "name"),
+    *("prefer", "outputs", "checkpoint", "restore"),
+)
+_READERS: dict[str, Callable[[str, Any], Any]] = {
+    "scope": lambda _, value: as_scope(value),
+    "compute_scope": lambda _, value: as_scope(value),
+    "single": lambda _, value: _known_worker(value),
+    "name": _text,
+    "wait_for": _seconds,
+    "idempotent": _switch,
+    "retries": _count,
+    "propagates": lambda _, value: _checked_names(value),
+    "outputs": lambda _, value: _output_names(value),
+    "priority": _whole_number,
+    "meta": _switch,
+    "get_result": _switch,
+    "checkpoint": _keeper,
+    "restore": _keeper,
+    "prefer": lambda _, value: _wishes(value),
+}

@@ -324,6 +324,7 @@ class Session(Spawner):
             inputs=self._inputs(call.handles, name),
             outputs=(),
             result_scope=result_scope,
+            prefer=self._wishes(merged.prefer),
         )
         with self._driver.lock:
             known = self._driver.scheduler

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from scopekit.blocks import OPEN_BLOCKS, current_block
 from scopekit.engine.checkpoints import Keeping, kept
 from scopekit.errors import SchedulingError, ScopeError, ScopekitError
-from scopekit.graph import How, Input, TaskSpec
+from scopekit.graph import How, Input, TaskSpec, Wish
 from scopekit.handles import Chunk, Task
 from scopekit.options import (
     DEFAULT_OPERANDS,
@@ -94,7 +94,7 @@ class Spawner:
         """Raises if no task can be taken in any more."""
 
     def _can_wait_for_processors(self) -> bool:
-        """Tells whether a processor may come that is not there."""
+        """Tells whether a processor may come that is not there, or is busy."""
         return True
 
     def _owns(self, handle: Task | Chunk) -> bool:
@@ -339,6 +339,7 @@ class Spawner:
             passed,
             how,
             merged.priority,
+            self._wishes(merged.prefer) if merged.prefer else (),
         )
         if split or outputs or merged.get_result:
             task = self._handle(task_id, name, chunks, split, outputs)
@@ -428,6 +429,11 @@ class Spawner:
             return for_all, None
         scopes = tuple(None if scope is None else self._meant(scope) for scope in each)
         return for_all, How(bool(split), scopes, merged.meta)
+
+    def _wishes(self, prefer: tuple[Wish, ...]) -> tuple[Wish, ...]:
+        """Reads where a task would rather run."""
+        waits = self._can_wait_for_processors()
+        return tuple(Wish(self._meant(scope), busy if waits else 0.0) for scope, busy in prefer)
 
     def _number(self, function: str) -> str:
         numbers = self._numbers.get(function)

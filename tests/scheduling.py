@@ -253,7 +253,9 @@ class Watched:
         for number, record in scheduler.tasks.items():
             assert record.state in TASK_STATES
             assert lined_up.get(number, 0) == record.line
-            if record.line:
+            if record.line and record.spec.prefer:
+                assert not record.line & ~record.allowed
+            elif record.line:
                 assert record.line == record.allowed
             assert (number in scheduler._unmatched) == (record.state == "unmatched")
             if record.state in FINAL_STATES:

@@ -747,6 +747,11 @@ class Agent:
         return taken
 
     @property
+    def is_apart(self) -> bool:
+        """Tells whether the session is in another process, or in another thread of this one."""
+        return self._background
+
+    @property
     def reachable(self) -> bool:
         """Tells whether orders reach this process while its main thread is in a task."""
         return self.children.line is not None or not self._background

@@ -20,7 +20,7 @@ from scopekit.handles import Task
 from scopekit.notebook.board import Board, Desk, say
 from scopekit.notebook.cells import CellNames, OptionTextError, analyse, split_options
 from scopekit.notebook.displays import swatch_html
-from scopekit.options import Options, get_options
+from scopekit.options import Options, get_options, prefer
 from scopekit.scopes import AnyScope, DefaultScope, NodeScope, ProcessScope
 from scopekit.scopes import scope as make_scope
 from scopekit.session import Session, innermost_session
@@ -81,6 +81,7 @@ _WORDS: dict[str, Any] = {
     "thread": _thread,
     "any": AnyScope(),
     "default": DefaultScope(),
+    "prefer": prefer,
 }
 
 
@@ -129,6 +130,8 @@ class _Magics:
             name=           what graphs and messages call it
             wait_for=       seconds to wait for a processor that does not exist yet
             idempotent=     False if it may not be started again after its worker died
+            prefer=         where it would rather run: a scope, or a list of them in order;
+                            prefer(worker(2), busy=5) waits up to 5 seconds for it
             priority=       the higher, the sooner it runs if it has to wait for a processor
             meta=           True if the cell is to see handles instead of their values
             get_result=     True to bring what it gives here as soon as that is made

@@ -60,7 +60,7 @@ class Choosing(Records):
             return tell(self.topology, outcome=found)
         if missing:
             return tell(self.topology, outcome="waiting", waiting_for=missing)
-        choice = self._choose(record, mask, forced=True)
+        choice = self._choose_for_plan(record)
         if choice is None:
             rule = "all that may run it are kept for others"
             return tell(self.topology, outcome="queued", rule=rule)
@@ -71,6 +71,9 @@ class Choosing(Records):
             chosen=load.processor,
             rule=rule,
         )
+
+    def _choose_for_plan(self, record: TaskRecord) -> tuple[Load, str] | None:
+        return self._choose(record, record.allowed, forced=True)
 
     def doubted_inputs(self, record: TaskRecord) -> list[TaskRecord]:
         """Returns the makers of inputs that may turn out to be valid in fewer places."""

@@ -37,10 +37,7 @@ class Ending(Ordering):
         """Brings a task into a final state, and everything that hangs on it."""
         spec = record.spec
         load = self._unload(record)
-        if self._unmatched:
-            self._unmatched.pop(spec.id, None)
-        if self._suspects:
-            self._suspects.pop(spec.id, None)
+        self._wait_nowhere(record)
         if record.operands is None:
             record.operands = self.operands(record)
         record.state = state
@@ -66,6 +63,15 @@ class Ending(Ordering):
         if load is not None:
             self._use_room(load)
         self._finished.append(spec.id)
+
+    def _wait_nowhere(self, record: TaskRecord) -> None:
+        """Takes a task out of where tasks wait that have no processor."""
+        if self._unmatched:
+            self._unmatched.pop(record.spec.id, None)
+        if self._suspects:
+            self._suspects.pop(record.spec.id, None)
+        if record.spec.prefer:
+            self._forget_patience(record)
 
     def _end_lineage(self, record: TaskRecord) -> None:
         """Takes note that a task will never run again."""

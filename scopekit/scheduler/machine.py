@@ -56,7 +56,7 @@ from scopekit.scheduler.sending import may_come_back
 from scopekit.scopes import AnyScope
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from scopekit.errors import SchedulingError
     from scopekit.graph import WorkerId
@@ -315,6 +315,8 @@ class Scheduler(Changing):
             if not waiter.missing:
                 waiter.may_have_begun = True
                 self._turn(waiter, "queued")
+                if waiter.spec.prefer:
+                    self._be_patient(waiter)
         elif not waiter.unplanned:
             # In a line perhaps, and to be judged anew by the scope that is known only now.
             waiter.line = 0
@@ -329,6 +331,8 @@ class Scheduler(Changing):
         record.started = event.started
         if record.failures < record.spec.retries:
             record.failures += 1
+            if record.spec.prefer:
+                self._forget_patience(record)
             self._unship(record)
             # Labels changed perhaps, and what it was given is gone.
             self._wait_again(record, event.finished)
@@ -638,18 +642,21 @@ class Scheduler(Changing):
                 self._end(record, "failed", error, at=event.at)
         if self.table.outside:
             self._send_again(event.at)
+        if self.patience.since:
+            self._lose_patience(event.at)
         for load in self.loads.some_idle():
             self._ask_back_for(load)
 
     def next_deadline(self) -> float | None:
         """Returns the time at which a wait ends, or something is to be done again, if any is."""
-        deadlines: Iterable[float] = (
+        deadlines = [
             deadline
             for task in self._unmatched
             if (deadline := self.tasks[task].deadline) is not None
-        )
-        outside = self._send_again_at()
-        return min([*deadlines, *([] if outside is None else [outside])], default=None)
+        ]
+        further = (self._send_again_at(), self.patience.next())
+        deadlines += [at for at in further if at is not None]
+        return min(deadlines, default=None)
 
 
 def _is_to_be_placed(record: TaskRecord) -> bool:

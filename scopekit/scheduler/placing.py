@@ -60,18 +60,19 @@ class Placing(Ending):
             self._place_by_doubted(record, doubted)
             return
         among = record.allowed if forced else self._not_outranked(record)
-        choice = self._choose(record, among, forced=forced)
+        choose = self._choose_preferred if spec.prefer else self._choose
+        choice = choose(record, among, forced=forced)
         if choice is not None:
             self._send(record, *choice)
             return
         self._turn(record, "waiting" if record.missing else "queued")
-        self._line_up(record, record.allowed)
+        self._line_up(record, self._waits_for(record) if spec.prefer else record.allowed)
 
     def _place_by_doubted(self, record: TaskRecord, makers: list[TaskRecord]) -> None:
         """Sends a task to where its doubted inputs are made; else it waits until they are."""
         homes = list(dict.fromkeys(m.processor.worker for m in makers if m.processor is not None))
         if len(homes) == 1:
-            load = self.loads.least(record.allowed, homes[0])
+            load = self.loads.least(self._first_choice(record), homes[0])
             if load is not None and self.loads.may_wait_at(load):
                 self._send(record, load, "its inputs are made there")
                 return

@@ -160,14 +160,17 @@ class Records:
         if isinstance(record.failure, NoProcessorError) or record.state == "unmatched":
             return tell(seen, outcome="unmatched")
         if record.processor is None and record.state == "queued":
-            rule = "all that may run it are busy"
-            return tell(self.topology, outcome="queued", rule=rule)
+            return tell(self.topology, outcome="queued", rule=self._why_in_line(record))
         return tell(
             seen,
             outcome="placed" if record.processor else outcome(operands, seen),
             chosen=record.processor,
             rule=record.rule,
         )
+
+    def _why_in_line(self, record: TaskRecord) -> str:
+        del record
+        return "all that may run it are busy"
 
     def missing_names(self, record: TaskRecord) -> tuple[str, ...]:
         """Returns the names of the tasks that a task waits for."""

@@ -161,6 +161,8 @@ class Recovering(Placing):
         if record.state in FINAL_STATES:
             return
         spec = record.spec
+        if spec.prefer:
+            self._forget_patience(record)
         if begun and not event.planned:
             record.deaths += 1
         self._turn(record, "waiting")

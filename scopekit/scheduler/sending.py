@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from scopekit.graph import FINAL_STATES, TaskRecord
 from scopekit.scheduler import events as ev
-from scopekit.scheduler.choosing import Choosing
 from scopekit.scheduler.lines import Ranked
+from scopekit.scheduler.preferring import Preferring
 
 if TYPE_CHECKING:
     from scopekit.graph import ChunkRecord, TaskState, WorkerId
@@ -26,7 +26,7 @@ _ASK_AGAIN = 5e-3
 _LOOKED_AT = 128
 
 
-class Sending(Choosing):
+class Sending(Preferring):
     """Counts tasks on and off processors, and keeps these supplied."""
 
     def _turn(self, record: TaskRecord, state: TaskState) -> None:
@@ -50,6 +50,9 @@ class Sending(Choosing):
         record.may_have_begun = not record.missing
         self.loads.add(load, spec.id, spec.function)
         record.ready = self._at + load.seconds
+        if spec.prefer:
+            self._lured.pop(spec.id, None)
+            self._be_patient(record)
         if spec.inputs:
             for need in spec.inputs:
                 chunk = self.table.records[need.chunk]
@@ -116,6 +119,29 @@ class Sending(Choosing):
             line = self._lines[mask] = self._ranked[mask] = Ranked(self._lines.get(mask, ()))
         line.push(task, priority)
 
+    def _lose_patience(self, at: float) -> None:
+        """Looks after the tasks that have waited long enough for what they prefer."""
+        for task in self.patience.tell(at):
+            self._be_patient(self.tasks[task])
+        for task in self.patience.over(at):
+            record = self.tasks[task]
+            if record.line:
+                record.line = 0
+                self._turn(record, "waiting")
+                self._to_place.append(task)
+            elif record.processor is not None and record.state == "queued":
+                self._lure(record)
+
+    def _wait_elsewhere(self, record: TaskRecord) -> bool:
+        """Moves a task to another line if it is in that of processors that it does not take.
+
+        It was there by another clock, or before others were to be removed.
+        """
+        if not record.spec.prefer or self._standing(record).takes == record.line:
+            return False
+        self._line_up(record, self._waits_for(record))
+        return True
+
     def _not_outranked(self, record: TaskRecord) -> int:
         """Returns where a task may run, without those for which others of more priority wait."""
         priority, allowed = record.spec.priority, record.allowed
@@ -144,9 +170,10 @@ class Sending(Choosing):
         if record is not None and is_lined_up(record, mask):
             if self._is_judged_anew(record):
                 return self._pop_head(mask)
-            choice = self._choose(record, self._not_outranked(record), forced=False)
+            choose = self._choose_preferred if record.spec.prefer else self._choose
+            choice = choose(record, self._not_outranked(record), forced=False)
             if choice is None:
-                return False
+                return self._wait_elsewhere(record) and self._pop_head(mask)
             self._send(record, *choice)
         return self._pop_head(mask)
 
@@ -190,9 +217,11 @@ class Sending(Choosing):
         """Tells whether a task may go to an idle processor, and would be done sooner there."""
         if not self._allowed_now(record) & idle.bit:
             return False
-        if not record.spec.inputs:
-            return True
-        return self._seconds_to_move(record, idle.processor.worker) < loaded.seconds
+        if record.spec.inputs:
+            moving = self._seconds_to_move(record, idle.processor.worker)
+            if moving >= loaded.seconds:
+                return False
+        return not record.spec.prefer or self._may_be_lured(record, loaded, idle)
 
     def _ask_back(self, loaded: Load, idle: Load) -> None:
         wanted: list[int] = []

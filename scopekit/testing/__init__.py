@@ -10,6 +10,7 @@ Example:
     True
 """
 
+from scopekit.graph import Wish
 from scopekit.testing.acts import (
     Cancel,
     Crash,
@@ -63,6 +64,7 @@ __all__ = (
     "Stall",
     "Tally",
     "Violation",
+    "Wish",
     "Worker",
     "World",
     "draw_plan",

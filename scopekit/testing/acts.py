@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from scopekit.scopes import AnyScope
 
 if TYPE_CHECKING:
+    from scopekit.graph import Wish
     from scopekit.scopes import Scope
 
 __all__ = (
@@ -78,6 +79,7 @@ class Spawn:
         fails: how many of its runs raise, -1 for all.
         kills: how many of its runs kill their process, -1 for all.
         priority: the higher, the sooner it is sent if it has to wait for a processor.
+        prefer: where it would rather run, in order.
     """
 
     at: float
@@ -95,6 +97,7 @@ class Spawn:
     fails: int = 0
     kills: int = 0
     priority: int = 0
+    prefer: tuple[Wish, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING
 
+from scopekit.graph import Wish
 from scopekit.scopes import (
     CLIENT,
     AnyScope,
@@ -81,6 +82,7 @@ class _Drawing:
         # What came later is drawn apart, so that the rest of each world stays as it was.
         self.more = Random(f"{seed} more")
         self.ranking = self.more.random() < 0.3
+        self.wishing = self.more.random() * (self.more.random() < 0.3)
 
     def _armed(self, chance: float) -> float:
         return float(self.random.random() < chance)
@@ -104,15 +106,24 @@ class _Drawing:
     def _any_worker(self) -> int:
         return self.random.randrange(len(self.workers) + 1)
 
-    def _scope(self, depth: int = 2) -> Scope:
-        random = self.random
+    def _wishes(self) -> tuple[Wish, ...]:
+        random = self.more
+        return tuple(
+            Wish(self._scope(1, random), random.choice((0.0, 0.0, 0.05, 0.5, 3.0)))
+            for _ in range(random.choice((1, 1, 1, 2, 3)))
+        )
+
+    def _scope(self, depth: int = 2, other_random: Random | None = None) -> Scope:
+        random = other_random or self.random
         if self.labelled and random.random() < 0.6:
             return random.choice(_LABELLED)
         if depth and random.random() < 0.25:
-            one, other = self._scope(depth - 1), self._scope(depth - 1)
+            one, other = self._scope(depth - 1, random), self._scope(depth - 1, random)
             return one & other if random.random() < 0.33 else one | other
-        worker = ProcessScope(self._any_worker())
-        exact = ExactScope(ThreadProc(self._any_worker(), random.choice((0, 0, 1))))
+        worker = ProcessScope(random.randrange(len(self.workers) + 1))
+        exact = ExactScope(
+            ThreadProc(random.randrange(len(self.workers) + 1), random.choice((0, 0, 1)))
+        )
         node = NodeScope(random.choice(_NODES))
         rare = random.choice((~NodeScope("a"), ProcessScope(CLIENT), ~ProcessScope(0)))
         wide = random.choice((DefaultScope(), ProcessorTypeScope(ThreadProc), AnyScope()))
@@ -149,6 +160,7 @@ class _Drawing:
                 fails=random.choice((1, 1, 2, -1)) if random.random() < self.failing else 0,
                 kills=random.choice((1, 2, -1)) if random.random() < self.killing else 0,
                 priority=self.more.choice((0, 0, 1, 2, -1)) if self.ranking else 0,
+                prefer=self._wishes() if self.more.random() < self.wishing else (),
             )
         )
         for output in range(outputs):

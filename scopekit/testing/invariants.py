@@ -12,6 +12,7 @@ I8  the edges between tasks and chunks agree in both directions
 I9  what waits has an input to wait for; what is queued has none; each task is somewhere,
     and nothing waits where there is room
 I10 nothing is held that nobody wants
+I11 a task goes where it prefers, as far as anybody is there, until its patience is over
 === ===================================================================================
 """
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from scopekit.graph import ChunkRecord, TaskRecord, TaskState, WorkerId
     from scopekit.scheduler import Scheduler
+    from scopekit.scopes import Processor
 
 __all__ = ("Invariants",)
 
@@ -72,6 +74,8 @@ class Invariants:
             self._look_at(command, accepted)
         if accepted is not None and isinstance(event, ev.RunFinished):
             self._look_at_results(event)
+        if isinstance(event, ev.TimePassed):
+            self._check_patience()
         self.check()
 
     def _look_at_results(self, event: ev.RunFinished) -> None:
@@ -141,6 +145,38 @@ class Invariants:
         for origin, scope in self._scheduler.operands(record):
             if not topology.contains(scope, processor):
                 raise Violation("I1", f"task {task} is sent to {processor}, outside of {origin}")
+        if record.spec.prefer and not record.suspected:
+            self._look_at_preferred(record, processor)
+
+    def _look_at_preferred(self, record: TaskRecord, processor: Processor) -> None:
+        if processor not in self._taken(record):
+            task = record.spec.id
+            raise Violation("I11", f"task {task} is sent to {processor}, which it likes less")
+
+    def _taken(self, record: TaskRecord) -> list[Processor]:
+        """Returns the processors that a task with preferences takes now."""
+        scheduler, topology = self._scheduler, self._scheduler.topology
+        scopes = [scope for _, scope in scheduler.operands(record)]
+        allowed = [p for p in topology.processors if all(topology.contains(s, p) for s in scopes)]
+        since = scheduler.patience.since.get(record.spec.id)
+        taken: list[Processor] = []
+        patience = 0.0
+        for scope, busy in record.spec.prefer:
+            found = [p for p in allowed if topology.contains(scope, p)]
+            taken += found
+            patience += busy if found else 0.0
+            if found and patience and (since is None or scheduler._clock < since + patience):
+                return taken
+        return allowed
+
+    def _check_patience(self) -> None:
+        """Looks whether all who prefer something wait for what they take by now."""
+        for number, record in self._scheduler.tasks.items():
+            if record.line and record.spec.prefer:
+                waits = self._scheduler.topology.select(record.line)
+                missing = [p for p in self._taken(record) if p not in waits]
+                if missing:
+                    raise Violation("I11", f"task {number} waits, and takes {missing} as well")
 
     def _look_at_send(self, command: ev.SendChunk) -> None:
         self._be_alive(command.holder, command)

@@ -210,6 +210,22 @@ class ForgetsToAskDeadlines(Scheduler):
         super()._on_time(event._replace(at=event.at + 5.0))
 
 
+class HasNoPatience(Scheduler):
+    """Sends tasks elsewhere as soon as what they prefer is busy."""
+
+    def _standing(self, record: TaskRecord) -> Any:
+        return super()._standing(record)._replace(takes=record.allowed, patience=None)
+
+
+class NeverLosesPatience(Scheduler):
+    """Has tasks wait for what they prefer for ever."""
+
+    def _lose_patience(self, at: float) -> None:
+        self.patience.tell(at)
+        for _ in self.patience.over(at):
+            pass
+
+
 class KeepsTheRoom(Scheduler):
     """Never counts a task that failed out of its processor's work."""
 

@@ -375,6 +375,7 @@ class World:
             idempotent=act.idempotent,
             retries=act.retries,
             priority=act.priority,
+            prefer=act.prefer,
         )
         commands = self._take_in(ev.TaskSpawned(spec, self.clock))
         if any(isinstance(command, ev.Refuse) for command in commands):

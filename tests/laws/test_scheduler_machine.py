@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from scopekit.errors import ScopeViolationError
-from scopekit.graph import FINAL_STATES, ChunkRecord, Input, StoredChunk, TaskSpec
+from scopekit.graph import FINAL_STATES, ChunkRecord, Input, StoredChunk, TaskSpec, Wish
 from scopekit.places import Process, Topology
 from scopekit.scheduler import Scheduler
 from scopekit.scheduler import events as ev
@@ -37,6 +37,14 @@ SCOPES = st.one_of(
     LEAVES,
     st.builds(lambda one, other: one | other, LEAVES, LEAVES),
     st.builds(lambda one, other: one & other, LEAVES, LEAVES),
+)
+
+
+WISHES = st.one_of(
+    st.just(()),
+    st.lists(
+        st.builds(Wish, LEAVES, st.sampled_from([0.0, 0.02, 3.0])), min_size=1, max_size=3
+    ).map(tuple),
 )
 
 
@@ -167,6 +175,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         idempotent=st.booleans(),
         retries=st.integers(0, 1),
         priority=st.sampled_from([0, 0, 0, 1, -1]),
+        prefer=WISHES,
         outputs=st.sampled_from([1, 1, 2]),
         function=st.sampled_from("fgh"),
     )

@@ -316,6 +316,7 @@ def test_a_cell_may_see_handles_and_have_its_value_brought(notebook):
         "compute_scope=mine scope=worker(0)",
         "single=1 name='on one' wait_for = 2 idempotent=False",
         "scope=any & mine result_scope=default & mine | worker('client')",
+        "prefer=[mine, prefer(worker(0), busy=2)] priority=1",
     ],
 )
 def test_scopes_are_written_in_few_words(notebook, line):

@@ -26,10 +26,17 @@ class Ranking(Scheduler):
     """Looks whether a task that is sent overtakes one of more priority that waits."""
 
     waited = 0
+    forced = False
+
+    def _place(self, record, at, *, forced=False):
+        # What is forced has its place already, among what was sent.
+        self.forced = forced
+        super()._place(record, at, forced=forced)
+        self.forced = False
 
     def _choose(self, record, allowed, *, forced):
         choice = super()._choose(record, allowed, forced=forced)
-        if choice is not None and not forced:
+        if choice is not None and not self.forced:
             for mask, line in self._lines.items():
                 for task in line if mask & choice[0].bit else ():
                     other = self.tasks.get(task)

@@ -5,7 +5,16 @@ import pytest
 
 import scopekit as sk
 from scopekit.errors import ScopeError
-from scopekit.options import Options, block_options, get_options, operands, perimeter, with_options
+from scopekit.graph import Wish
+from scopekit.options import (
+    Options,
+    block_options,
+    get_options,
+    operands,
+    perimeter,
+    prefer,
+    with_options,
+)
 from scopekit.scopes import (
     AnyScope,
     DefaultScope,
@@ -105,6 +114,10 @@ def test_threads_and_coroutines_have_blocks_of_their_own():
         {"idempotent": "yes"},
         {"scope": 1.5},
         {"single": "x y"},
+        {"prefer": 1.5},
+        {"prefer": []},
+        {"prefer": ["nowhere"]},
+        {"prefer": {"wroker": 1}},
         {"priority": "high"},
         {"priority": 1.5},
         {"priority": True},
@@ -133,6 +146,23 @@ def test_a_misspelt_option_is_answered_with_the_nearest():
         Options.checked({"compute_scoep": A}, "spawn")
     with pytest.raises(ScopeError, match="no option 'priorityy'"), with_options(priorityy=1):
         pass
+
+
+def test_preferences_are_a_scope_or_several_in_order():
+    def read(value):
+        return Options.checked({"prefer": value}, "options").prefer
+
+    assert read(A) == read([A]) == read(prefer(A)) == (Wish(A, 0.0),)
+    assert read((A, prefer({"node": "b"}, busy=2))) == (Wish(A, 0.0), Wish(sk.scope(node="b"), 2))
+    assert read(None) == ()
+    with with_options(prefer=A):
+        assert get_options("prefer") == (Wish(A, 0.0),)
+
+
+@pytest.mark.parametrize("busy", [-1, "1", True, None, float("nan")], ids=repr)
+def test_patience_is_a_number_of_seconds(busy):
+    with pytest.raises(ScopeError, match="busy="):
+        prefer(A, busy=busy)
 
 
 def test_options_of_blocks_are_asked_for_by_name():
