@@ -93,13 +93,21 @@ def test_an_error_of_an_input_comes_after_the_values_before_it(session, chunksiz
     assert "this is element 3 of the map" in caught.value.__notes__
 
 
+class Stubborn:
+    def __reduce__(self):
+        raise TypeError("not this one")
+
+    def __call__(self, x):
+        return x
+
+
 def test_what_cannot_be_a_task_at_all_is_refused_at_the_call(session):
     with pytest.raises(sk.ScopekitError, match="function"):
-        session.map((x for x in ()).__next__, [1])
+        session.map(Stubborn(), [1])
 
 
 def test_a_later_argument_that_does_not_pickle_is_refused_at_its_turn(session):
-    got = session.map(type, [1, (x for x in ())], chunksize=1)
+    got = session.map(type, [1, Stubborn()], chunksize=1)
 
     assert next(got) is int
     with pytest.raises(sk.ScopekitError, match="cannot be sent"):
