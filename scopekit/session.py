@@ -21,7 +21,6 @@ from scopekit.engine.output import route_output
 from scopekit.engine.surroundings import Here, task_surroundings
 from scopekit.errors import (
     NoProcessorError,
-    ScopeConflictError,
     ScopeError,
     ScopekitError,
     TaskCancelledError,
@@ -43,8 +42,17 @@ from scopekit.places import Process, Topology
 from scopekit.removal import drain
 from scopekit.roster import NodeNames, Roster
 from scopekit.scheduler import events as ev
-from scopekit.scheduler.placement import allowed_mask, refusal
-from scopekit.scopes import CLIENT, AnyScope, ExactScope, OSProc, ThreadProc, ambient, as_scope
+from scopekit.scheduler.placement import allowed_mask, explain, refusal
+from scopekit.scopes import (
+    CLIENT,
+    AnyScope,
+    ExactScope,
+    InvalidScope,
+    OSProc,
+    ThreadProc,
+    ambient,
+    as_scope,
+)
 from scopekit.scopes.located import relocated
 from scopekit.spawning import (
     SCOPE_OPTIONS,
@@ -258,14 +266,13 @@ class Session(Spawner):
         home = self._processors_here()[0]
         return self._keep_here(value, scope, home, why)
 
-    def _check_pinned(self, spec: TaskSpec, call: Call) -> None:
-        """Refuses what is bound to a thread of this process that runs no tasks."""
+    def _lacks_thread(self, spec: TaskSpec, call: Call) -> bool:
+        """Tells whether a task would run here, on the thread of the client's tasks."""
         if self._link is None:
-            return
+            return False
         threads = [c.pin.scope for c in call.pinned if c.stays and type(c.pin.scope) is ExactScope]
         scopes = spec.operands + tuple(("argument", scope) for scope in threads)
-        if threads and allowed_mask(scopes, self.topology):
-            raise ScopeConflictError("No task runs on the thread that it belongs to.")
+        return bool(threads and allowed_mask(scopes, self.topology))
 
     def plan(self, f: Any, /, *args: Any, **kwargs: Any) -> Explanation:
         """Tells where ``spawn`` with the same arguments would run, without running it."""
@@ -290,6 +297,10 @@ class Session(Spawner):
             outputs=(),
             result_scope=merged.result_scope,
         )
+        if call.pinned and self._lacks_thread(spec, call):
+            nowhere = ("the thread of what it is given, which runs no tasks", InvalidScope())
+            scopes = (*spec.operands, nowhere)
+            return explain(name, scopes, self.topology, outcome="conflict")
         with self._driver.lock:
             return self._driver.scheduler.plan(spec)
 

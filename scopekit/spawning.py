@@ -7,7 +7,7 @@ import itertools
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
-from scopekit.errors import SchedulingError, ScopeError, ScopekitError
+from scopekit.errors import SchedulingError, ScopeConflictError, ScopeError, ScopekitError
 from scopekit.graph import Input, TaskSpec
 from scopekit.handles import Chunk, Task
 from scopekit.options import DEFAULT_OPERANDS, NO_OPTIONS, Options, block_options, operands
@@ -68,7 +68,7 @@ class Spawner:
         self._ids = ids
         self._numbers: dict[str, Iterator[int]] = {}
         # What a note was given of, by its id, the latest last.
-        self._noted: dict[int, Any] = {}
+        self._noted: dict[int, tuple[str, ...]] = {}
 
     # -- what whoever takes them in decides --------------------------------------------
 
@@ -101,8 +101,10 @@ class Spawner:
         """
         raise NotImplementedError
 
-    def _check_pinned(self, spec: TaskSpec, call: Call) -> None:
-        """Raises if a task that is given what is pinned here could not use it."""
+    def _lacks_thread(self, spec: TaskSpec, call: Call) -> bool:
+        """Tells whether a task would run here, and on another thread than what it is given."""
+        del spec, call
+        return False
 
     # Makes chunks of the large buffers of arguments, where they are not to travel with each call.
     _keep_buffer: Callable[[memoryview], Chunk] | None = None
@@ -238,8 +240,10 @@ class Spawner:
     ) -> None:
         """Takes a task in whose call holds what is pinned, or what is to be told of."""
         try:
-            self._check_pinned(spec, call)
-            self._take(spec, call, task, sink)
+            if self._lacks_thread(spec, call):
+                raise ScopeConflictError("No task runs on the thread that it belongs to.")
+            # The call may be kept for long, and would keep what it was given alive.
+            self._take(spec, call._replace(pinned=(), notes=()), task, sink)
         except SchedulingError as error:
             raise refused(spec.name, call.pinned, error) from None
         for noted in call.notes:
@@ -247,11 +251,11 @@ class Spawner:
 
     def _tell(self, name: str, noted: Noted) -> None:
         """Warns of what a task is given, once for each thing."""
-        if self._noted.get(id(noted.value)) is noted.rule:
+        if self._noted.get(id(noted.value)) == noted.rule.keys:
             return
         while len(self._noted) >= _NOTED_KEPT:
             del self._noted[next(iter(self._noted))]
-        self._noted[id(noted.value)] = noted.rule
+        self._noted[id(noted.value)] = noted.rule.keys
         warn_user(note_text(name, noted))
 
     def _number(self, function: str) -> str:
