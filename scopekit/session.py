@@ -23,7 +23,6 @@ from scopekit.engine.output import route_output
 from scopekit.engine.surroundings import Here, task_surroundings
 from scopekit.errors import (
     NoProcessorError,
-    ScopeConflictError,
     ScopeError,
     ScopekitError,
     ScopeViolationError,
@@ -52,9 +51,18 @@ from scopekit.roster import NodeNames, Roster
 from scopekit.running import run_everywhere
 from scopekit.scheduler import events as ev
 from scopekit.scheduler.details import with_details, with_load
-from scopekit.scheduler.placement import allowed_mask, refusal
+from scopekit.scheduler.placement import allowed_mask, explain, refusal
 from scopekit.scopechanges import change_scope
-from scopekit.scopes import CLIENT, AnyScope, ExactScope, OSProc, ThreadProc, ambient, as_scope
+from scopekit.scopes import (
+    CLIENT,
+    AnyScope,
+    ExactScope,
+    InvalidScope,
+    OSProc,
+    ThreadProc,
+    ambient,
+    as_scope,
+)
 from scopekit.scopes import sealed as sealed_scope
 from scopekit.scopes.located import relocated
 from scopekit.several import labelled
@@ -289,14 +297,13 @@ class Session(Spawner):
         home = self._processors_here()[0]
         return self._keep_here(value, scope, home, why)
 
-    def _check_pinned(self, spec: TaskSpec, call: Call) -> None:
-        """Refuses what is bound to a thread of this process that runs no tasks."""
+    def _lacks_thread(self, spec: TaskSpec, call: Call) -> bool:
+        """Tells whether a task would run here, on the thread of the client's tasks."""
         if self._link is None:
-            return
+            return False
         threads = [c.pin.scope for c in call.pinned if c.stays and type(c.pin.scope) is ExactScope]
         scopes = spec.operands + tuple(("argument", scope) for scope in threads)
-        if threads and allowed_mask(scopes, self.topology):
-            raise ScopeConflictError("No task runs on the thread that it belongs to.")
+        return bool(threads and allowed_mask(scopes, self.topology))
 
     def plan(self, f: Any, /, *args: Any, **kwargs: Any) -> Explanation:
         """Tells where ``spawn`` with the same arguments would run, without running it."""
@@ -326,6 +333,10 @@ class Session(Spawner):
             result_scope=result_scope,
             prefer=self._wishes(merged.prefer),
         )
+        if call.pinned and self._lacks_thread(spec, call):
+            nowhere = ("the thread of what it is given, which runs no tasks", InvalidScope())
+            scopes = (*spec.operands, nowhere)
+            return explain(name, scopes, self.topology, outcome="conflict")
         with self._driver.lock:
             known = self._driver.scheduler
             return with_load(known.plan(spec), known)

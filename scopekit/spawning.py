@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from scopekit.blocks import OPEN_BLOCKS, current_block
 from scopekit.engine.checkpoints import Keeping, kept
-from scopekit.errors import SchedulingError, ScopeError, ScopekitError
+from scopekit.errors import SchedulingError, ScopeConflictError, ScopeError, ScopekitError
 from scopekit.graph import How, Input, TaskSpec, Wish
 from scopekit.handles import Chunk, Task
 from scopekit.options import (
@@ -86,7 +86,7 @@ class Spawner:
         self._ids = ids
         self._numbers: dict[str, Iterator[int]] = {}
         # What a note was given of, by its id, the latest last.
-        self._noted: dict[int, Any] = {}
+        self._noted: dict[int, tuple[str, ...]] = {}
 
     # -- what whoever takes them in decides --------------------------------------------
 
@@ -123,8 +123,10 @@ class Spawner:
         """
         raise NotImplementedError
 
-    def _check_pinned(self, spec: TaskSpec, call: Call) -> None:
-        """Raises if a task that is given what is pinned here could not use it."""
+    def _lacks_thread(self, spec: TaskSpec, call: Call) -> bool:
+        """Tells whether a task would run here, and on another thread than what it is given."""
+        del spec, call
+        return False
 
     # Makes chunks of the large buffers of arguments, where they are not to travel with each call.
     _keep_buffer: Callable[[memoryview], Chunk] | None = None
@@ -395,12 +397,15 @@ class Spawner:
     ) -> None:
         """Takes in what is spawned in a block, or is given what is pinned or to be told of."""
         try:
-            self._check_pinned(spec, call)
+            if call.pinned and self._lacks_thread(spec, call):
+                raise ScopeConflictError("No task runs on the thread that it belongs to.")
+            # The call may be kept for long, and would keep what it was given alive.
+            plain = call._replace(pinned=(), notes=())
             if block is None:
-                self._take(spec, call, task, sink)
+                self._take(spec, plain, task, sink)
             else:
                 with block.lock:
-                    self._take_in_block(block, spec, call, task, sink)
+                    self._take_in_block(block, spec, plain, task, sink)
                     block.add(task)
         except SchedulingError as error:
             if not call.pinned:
@@ -411,11 +416,11 @@ class Spawner:
 
     def _tell(self, name: str, noted: Noted) -> None:
         """Warns of what a task is given, once for each thing."""
-        if self._noted.get(id(noted.value)) is noted.rule:
+        if self._noted.get(id(noted.value)) == noted.rule.keys:
             return
         while len(self._noted) >= _NOTED_KEPT:
             del self._noted[next(iter(self._noted))]
-        self._noted[id(noted.value)] = noted.rule
+        self._noted[id(noted.value)] = noted.rule.keys
         warn_user(note_text(name, noted))
 
     def _declared(

@@ -38,7 +38,7 @@ from scopekit.pinning.place import Place
 from scopekit.pinning.registry import adopt
 from scopekit.pinning.search import implied_by
 from scopekit.rescoping import Rescoping, check_rescoping
-from scopekit.scopes import AnyScope, ProcessScope, constrain, is_sealed
+from scopekit.scopes import CLIENT, AnyScope, ProcessScope, constrain, is_sealed
 from scopekit.scopes import sealed as sealed_scope
 from scopekit.wire import messages as msg
 from scopekit.wire.around import innermost
@@ -160,7 +160,7 @@ class Agent:
         background: bool = True,
     ) -> None:
         self.worker = worker
-        self.store = Store(worker, topology, lender, self._narrowed)
+        self.store = Store(worker, topology, lender, self._narrowed, self._bury)
         self._process = ProcessScope(worker)
         self._lender = lender
         self._lends_to = lends_to
@@ -655,6 +655,14 @@ class Agent:
     def _narrowed(self, chunk: int, scope: Scope, why: str) -> None:
         """Reports at once that a value stays here: others hear it, too, and go back for it."""
         self._report(msg.Pinned(chunk, scope, why))
+
+    def _bury(self, processor: Processor, held: list[Any]) -> None:
+        lane = self._lanes.get(processor)
+        # What the client holds was made on its user's thread, which runs no jobs of ours.
+        if lane is None or self.worker == CLIENT:
+            held.clear()
+        else:
+            lane.submit(held.clear)
 
     def _report_pin(self, chunk: int, scope: Scope, why: str) -> None:
         """Has the session know what says where a value is valid."""

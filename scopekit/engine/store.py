@@ -13,7 +13,7 @@ from scopekit.guard import guard
 from scopekit.pinning.giving import GivingJudge
 from scopekit.pinning.place import Place
 from scopekit.pinning.search import Implied, joined
-from scopekit.scopes import AnyScope, InvalidScope, ProcessScope, constrain
+from scopekit.scopes import AnyScope, ExactScope, InvalidScope, ProcessScope, constrain
 from scopekit.wire.blobs import Blob
 from scopekit.wire.codec import APART, type_name, value_nbytes
 from scopekit.wire.lending import borrow
@@ -62,6 +62,7 @@ class Store:
         lender: lends values to other processes of the node, None if nobody does.
         narrowed: is told of each value that turns out to be valid in fewer places than
             was said: its chunk, where it is valid, what says so.
+        bury: has the only item of a list die on the thread of a processor.
     """
 
     def __init__(
@@ -70,9 +71,11 @@ class Store:
         topology: Topology,
         lender: Lender | None = None,
         narrowed: Callable[[int, Scope, str], None] = lambda *_: None,
+        bury: Callable[[Processor, list[Any]], None] = lambda _, held: held.clear(),
     ) -> None:
         self._worker = worker
         self._narrowed = narrowed
+        self._bury = bury
         self._entries: dict[int, _Entry] = {}
         # Reentrant: a value that is replaced may hold handles, whose end comes back here.
         self._lock = threading.RLock()
@@ -161,9 +164,15 @@ class Store:
 
     def _let_go(self, entry: _Entry) -> None:
         entry.ids -= 1
-        if not entry.ids and entry.loan is not None and not entry.borrowed:
+        if entry.ids:
+            return
+        if entry.loan is not None and not entry.borrowed:
             assert self._lender is not None
             self._lender.end(entry.loan)
+        if entry.why and type(entry.scope) is ExactScope:
+            # What belongs to a thread may not even end on another one.
+            held, entry.value = [entry.value], None
+            self._bury(entry.processor, held)
 
     def describe(self, chunk: int) -> StoredChunk:
         """Tells all about a chunk but its value."""

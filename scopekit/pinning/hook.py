@@ -79,11 +79,6 @@ class StayingJudge:
     def note(self, value: Any, rule: Rule) -> None:
         """Notes nothing."""
 
-    @property
-    def met_any(self) -> bool:
-        """Tells whether something stays."""
-        return bool(self.met)
-
     def check(self) -> None:
         """Raises PinnedError if something stays."""
         if self.met:

@@ -178,6 +178,8 @@ def _parts_of_instance(value: Any, way: Way) -> Iterator[tuple[Any, Way]]:
             for name, part in vars(value).items():
                 yield part, way.step(f"{way.text}.{name}", name)
         return
+    if type.__getattribute__(kind, "__module__") == "__main__":
+        yield kind, way.step(kind.__name__)  # it goes by value, too
     try:
         attributes = object.__getattribute__(value, "__dict__")
     except AttributeError:
@@ -185,6 +187,10 @@ def _parts_of_instance(value: Any, way: Way) -> Iterator[tuple[Any, Way]]:
     if isinstance(attributes, dict) and kind is not FunctionType:
         for name, part in list(attributes.items()):
             yield part, way.step(f"{way.text}.{name}", str(name).strip("_"))
+    yield from _parts_in_slots(value, kind, way)
+
+
+def _parts_in_slots(value: Any, kind: type, way: Way) -> Iterator[tuple[Any, Way]]:
     for base in type.__getattribute__(kind, "__mro__"):
         slots = vars(base).get("__slots__", ())
         for name in (slots,) if isinstance(slots, str) else slots:

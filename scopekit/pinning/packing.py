@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar
 
 from scopekit.pinning.hook import StayingJudge
 from scopekit.pinning.naming import Way, ways_to
 from scopekit.pinning.pin import name_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from scopekit.handles import Chunk
     from scopekit.pinning.pin import Pin
@@ -17,13 +17,23 @@ if TYPE_CHECKING:
     from scopekit.pinning.rule import Reduced, Rule
     from scopekit.scopes import Scope
 
-__all__ = ("CallJudge", "Culprit", "Desk", "Findings", "Noted", "Root", "examine")
+__all__ = (
+    "NOTHING",
+    "CallJudge",
+    "Culprit",
+    "Desk",
+    "Findings",
+    "Noted",
+    "Root",
+    "examine",
+)
 
 Root = tuple[str, str, Any]
 """A part of a call: what messages call it, an expression for it, the part itself."""
 
 
 Known = TypeVar("Known")
+Fate = Literal["stuck", "stays", "goes", "told"]
 
 
 class Desk(Protocol):
@@ -91,6 +101,9 @@ class Findings(NamedTuple):
         return tuple(culprit for _, culprit in self.stay) + self.go
 
 
+NOTHING = Findings()
+
+
 class CallJudge:
     """Decides about what is pinned in one pickle of a call.
 
@@ -104,16 +117,16 @@ class CallJudge:
         first: the number of the first input that is free.
     """
 
+    __slots__ = ("_desk", "_first", "_stand_in", "met")
+
     def __init__(
         self, desk: Desk, stand_in: Callable[[int], Reduced] | None = None, first: int = 0
     ) -> None:
+        # One is made for every call, and meets nothing in nearly all of them.
         self._desk = desk
         self._stand_in = stand_in
         self._first = first
-        self.stay: list[tuple[Any, Pin]] = []
-        self.go: list[tuple[Any, Pin]] = []
-        self.stuck: list[tuple[Any, Pin]] = []
-        self.notes: list[tuple[Any, Rule]] = []
+        self.met: list[tuple[Fate, Any, Any]] = []
 
     @property
     def place(self) -> Place:
@@ -125,24 +138,24 @@ class CallJudge:
         place = self.place
         assert pin.scope is not None
         if pin.rule.bare:
-            self.stuck.append((value, pin))
+            self.met.append(("stuck", value, pin))
             return StayingJudge().meet(value, pin)
         if place.leaves(pin.scope) or not place.stays(pin.scope):
-            self.go.append((value, pin))
+            self.met.append(("goes", value, pin))
             return None
-        self.stay.append((value, pin))
+        number = self._first + len(self.that("stays"))
+        self.met.append(("stays", value, pin))
         if self._stand_in is None:
             return StayingJudge().meet(value, pin)
-        return self._stand_in(self._first + len(self.stay) - 1)
+        return self._stand_in(number)
 
     def note(self, value: Any, rule: Rule) -> None:
         """Notes what may go, and ought to be told."""
-        self.notes.append((value, rule))
+        self.met.append(("told", value, rule))
 
-    @property
-    def met_any(self) -> bool:
-        """Tells whether there was anything to tell."""
-        return bool(self.stay or self.go or self.stuck or self.notes)
+    def that(self, fate: Fate) -> list[tuple[Any, Any]]:
+        """Returns what has a fate, each with what is known of it."""
+        return [(value, known) for each, value, known in self.met if each == fate]
 
 
 def examine(judge: StayingJudge | CallJudge, roots: Sequence[Root]) -> Findings:
@@ -153,38 +166,38 @@ def examine(judge: StayingJudge | CallJudge, roots: Sequence[Root]) -> Findings:
         roots: the parts of the call that it looked at.
     """
     if isinstance(judge, StayingJudge):
-        stuck = [_culprit(*each, stays=True) for each in _named(roots, judge.met)]
-        return Findings(stuck=tuple(stuck))
+        return Findings(stuck=_culprits(roots, judge.met))
+    stays = judge.that("stays")
+    named = _culprits(roots, stays)
     return Findings(
-        tuple(_culprit(*each, stays=True) for each in _named(roots, judge.stuck)),
-        tuple(
-            (value, _culprit(*each, stays=True))
-            for (value, _), each in zip(judge.stay, _named(roots, judge.stay), strict=True)
-        ),
-        tuple(_culprit(*each, stays=False) for each in _named(roots, judge.go)),
-        tuple(_noted(judge, roots)),
+        stuck=_culprits(roots, judge.that("stuck")),
+        stay=tuple((value, each) for (value, _), each in zip(stays, named, strict=True)),
+        go=_culprits(roots, judge.that("goes"), stays=False),
+        notes=tuple(_noted(judge.that("told"), roots)),
     )
 
 
-def _noted(judge: CallJudge, roots: Sequence[Root]) -> Iterator[Noted]:
+def _culprits(
+    roots: Sequence[Root], met: list[tuple[Any, Pin]], *, stays: bool = True
+) -> tuple[Culprit, ...]:
+    return tuple(
+        Culprit(root[0], name_of(type(root[2])), way, pin, stays)
+        for root, way, pin in _named(roots, met)
+    )
+
+
+def _noted(told: list[tuple[Any, Rule]], roots: Sequence[Root]) -> Iterator[Noted]:
     # One for each rule: a part of what was told of adds nothing.
-    notes = list({rule.keys: (value, rule) for value, rule in reversed(judge.notes)}.values())
+    notes = list({rule.keys: (value, rule) for value, rule in reversed(told)}.values())
     for (value, _), (root, way, rule) in zip(notes, _named(roots, notes), strict=True):
         yield Noted(root[0], way, value, rule)
 
 
-def _culprit(root: Root, way: Way, pin: Pin, *, stays: bool) -> Culprit:
-    return Culprit(root[0], name_of(type(root[2])), way, pin, stays)
-
-
-def _named(
-    roots: Sequence[Root], met: Iterable[tuple[Any, Known]]
-) -> list[tuple[Root, Way, Known]]:
+def _named(roots: Sequence[Root], met: list[tuple[Any, Known]]) -> list[tuple[Root, Way, Known]]:
     """Finds the way to each thing that was met, with what is known of it."""
-    pairs = list(met)
-    ways = ways_to([(text, value) for _, text, value in roots], [value for value, _ in pairs])
+    ways = ways_to([(text, value) for _, text, value in roots], [value for value, _ in met])
     result = []
-    for value, known in pairs:
+    for value, known in met:
         # What was made by the very call that pickled it is nowhere to be found.
         way = ways.get(id(value)) or Way(0, f"a part of {roots[0][1]}", "value", 1)
         result.append((roots[way.root], way, known))

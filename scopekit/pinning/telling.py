@@ -35,8 +35,7 @@ def refused(name: str, culprits: Sequence[Culprit], error: SchedulingError) -> S
     told = error.explanation
     if told is None:
         return type(error)(f"{refusal_text(name, culprits)}\n{error}", None)
-    origins = tuple(culprit.origin for culprit in culprits)
-    others = [op for op in told.operands if not op.origin.startswith(origins)]
+    others = [op for op in told.operands if not any(_is_of(op.origin, c) for c in culprits)]
     mask = told.topology.everything
     for operand in others:
         mask &= told.topology.mask(operand.scope)
@@ -44,6 +43,10 @@ def refused(name: str, culprits: Sequence[Culprit], error: SchedulingError) -> S
         return error  # it could be placed nowhere without them, either
     scopes = "; ".join(operand.told() for operand in others)
     return type(error)(f"{refusal_text(name, culprits)}\nThe task itself: {scopes}.", told)
+
+
+def _is_of(origin: str, culprit: Culprit) -> bool:
+    return origin == culprit.origin or origin.startswith(f"{culprit.origin} (")
 
 
 def refusal_text(name: str, culprits: Sequence[Culprit]) -> str:

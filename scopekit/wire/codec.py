@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 from scopekit.errors import RemoteError, ScopekitError
 from scopekit.handles import Chunk, HiddenHandleError, Task
 from scopekit.pinning.hook import Pickler, StayingJudge, what_fails
-from scopekit.pinning.packing import CallJudge, Findings, examine
+from scopekit.pinning.packing import NOTHING, CallJudge, Findings, examine
 from scopekit.pinning.search import joined
 from scopekit.pinning.telling import advice, refusal_text
 from scopekit.wire.around import innermost
@@ -105,6 +105,9 @@ class _Code(NamedTuple):
     chunk: Chunk | None = None
 
 
+_BY_HANDLE = _Code(FIRST_INPUT, b"")
+
+
 class KnownFunctions:
     """Which functions an engine was sent, the most recently used ones."""
 
@@ -179,16 +182,19 @@ def pack_call(
     """
     found: list[tuple[str, Task | Chunk]] = []
     names: Sequence[str] = ()
-    code = _Code(FIRST_INPUT, b"")
+    code = _BY_HANDLE
     if isinstance(function, (Task, Chunk)):
         found.append(("function", function))
     else:
-        plain = None if kwargs else _plain_arguments(function, args)
         code = _known_function(function, name, desk)
-        if code.chunk is not None:
-            found.append(("function", code.chunk))
-        elif plain is not None:
-            return Call(code.digest, code.function, *plain, (), code.pinned, code.notes)
+        digest, pickled, pinned, notes, chunk = code
+        if chunk is not None:
+            found.append(("function", chunk))
+        elif not kwargs:
+            plain = _plain_arguments(function, args)
+            if plain is not None:
+                call = Call(digest, pickled, *plain)
+                return call._replace(pinned=pinned, notes=notes) if pinned or notes else call
         names = _parameter_names(function)
     plain_args = tuple(
         _take_out(value, _origin(names, index), found) for index, value in enumerate(args)
@@ -200,11 +206,12 @@ def pack_call(
     stays = None if keep is None else taking_out(buffers)
     judge = StayingJudge() if desk is None else CallJudge(desk, _stand_in, len(found))
     arguments, met = _dump_arguments(plain_args, plain_kwargs, names, name, stays, judge=judge)
-    if desk is not None:
+    pinned, notes = code.pinned, code.notes
+    if met is not NOTHING and desk is not None:
         found += [(culprit.origin, _kept(desk, value, culprit)) for value, culprit in met.stay]
+        pinned, notes = pinned + met.pinned, notes + met.notes
     apart = () if keep is None else tuple(map(keep, buffers))
     found += [("a large argument", chunk) for chunk in apart]
-    pinned, notes = code.pinned + met.pinned, code.notes + met.notes
     return Call(code.digest, code.function, arguments, tuple(found), apart, pinned, notes)
 
 
@@ -333,7 +340,7 @@ def _dump_function(function: Any, name: str, desk: Desk | None) -> _Code:
             f"{advice(error, culprit)}"
         ) from error
     digest = hashlib.blake2b(pickled, digest_size=16).digest()
-    if not judge.met_any:
+    if not judge.met:
         return _Code(digest, pickled)
     met = examine(judge, roots)
     _refuse_stuck(name, met)
@@ -378,8 +385,8 @@ def _dump_arguments(
             " task of its own, and pass that task; or pass what is needed to open it."
             f"{advice(cause, what)}"
         ) from error
-    if not judge.met_any:
-        return pickled, Findings()
+    if not judge.met:
+        return pickled, NOTHING
     met = examine(judge, _roots(args, kwargs, names))
     _refuse_stuck(name, met)
     return pickled, met

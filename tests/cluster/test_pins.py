@@ -228,6 +228,30 @@ class Right:
     pass
 
 
+class Window:
+    """It may only be closed by the thread that opened it."""
+
+    def __init__(self, path):
+        self.path = path
+        self.thread = threading.get_ident()
+
+    def __del__(self):
+        with open(self.path, "w") as file:  # noqa: PTH123  # the module travels by value
+            file.write(f"{self.thread == threading.get_ident()}")
+
+
+@pytest.mark.parametrize("thread", [0, 1])
+def test_what_belongs_to_a_thread_dies_on_it(session, rules, tmp_path, until, thread):
+    path = tmp_path / "ended"
+    rules("test_pins:Window", "thread")
+    window = session.spawn(Window, str(path), scope=ExactScope(ThreadProc(1, thread)))
+    window.wait(20)
+    del window
+    session.spawn(int).result(20)
+
+    assert until(lambda: path.exists() and path.read_text(), "the end of the window") == "True"
+
+
 # -- arguments, closures, globals, bound methods -------------------------------------------------
 
 
@@ -305,7 +329,9 @@ def test_a_refused_task_is_in_the_graph_with_its_reason(session, database):
 def test_a_plan_says_what_the_spawn_would(session, database):
     assert session.plan(query, database).outcome == "conflict"
     assert session.plan(query, queue.Queue()).outcome == "conflict"
-    assert session.plan(query, queue.Queue(), scope=ProcessScope("client")).outcome == "placed"
+    client = ProcessScope("client")
+    assert session.plan(query, queue.Queue(), scope=client).outcome == "placed"
+    assert session.plan(query, database, scope=client).outcome == "conflict"
 
 
 def test_what_may_be_used_in_this_process_goes_to_a_task_of_this_process_as_it_is(session):
@@ -362,6 +388,25 @@ def test_an_unknown_type_that_does_not_pickle_gets_the_line_that_registers_it(se
 class Native:
     def __reduce__(self):
         raise TypeError("no default __reduce__ due to non-trivial __cinit__")
+
+
+def test_a_call_that_waits_does_not_keep_what_it_was_given(session, tmp_path):
+    """The call is kept for as long as it may have to run again."""
+    import gc
+    import random
+    import weakref
+
+    rng = random.Random(3)
+    gone = weakref.ref(rng)
+    gate = tmp_path / "gate"
+    with pytest.warns(UserWarning, match="same numbers"):
+        task = session.spawn(lambda r, path: hold_line(path), rng, str(gate))
+    del rng
+    gc.collect()
+
+    assert gone() is None
+    gate.touch()
+    task.result(30)
 
 
 # -- tasks that spawn tasks ----------------------------------------------------------------------

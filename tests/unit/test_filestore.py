@@ -2,7 +2,6 @@
 
 import os
 import pickle
-import pickle
 import threading
 
 import pytest
