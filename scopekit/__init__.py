@@ -14,6 +14,7 @@ from scopekit.api import (
     num_processors,
     options,
     plan,
+    processor_type,
     satisfiable,
     spawn,
     start,
@@ -54,7 +55,6 @@ from scopekit.scopes import (
     ThreadProc,
     UnionScope,
     constrain,
-    processor_type,
     scope,
     scope_key,
 )

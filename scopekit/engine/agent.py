@@ -16,6 +16,7 @@ from collections import deque
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
+from scopekit.engine.accelerators import lane_for, probe_kind
 from scopekit.engine.children import Children
 from scopekit.engine.context import RunningTask, around, running_task
 from scopekit.engine.runner import run_task
@@ -197,8 +198,14 @@ class Agent:
             msg.GiveBack: self._on_give_back,
             msg.Drop: self._on_drop,
             msg.Settled: self._on_settled,
+            msg.AddKind: self._on_add_kind,
             msg.Beat: lambda _: None,
         }
+
+    @property
+    def processors(self) -> tuple[Processor, ...]:
+        """The processors of this process."""
+        return tuple(self._lanes)
 
     @property
     def topology(self) -> Topology:
@@ -378,6 +385,8 @@ class Agent:
                 self._stop_waiting(pending)
         for pending in taken:
             self._report(msg.HandedBack(pending.order.task, chunk, scope))
+        if not taken:
+            self.report_soon(msg.Pinned(chunk, scope))
 
     def _stop_waiting(self, pending: _Pending) -> None:
         for chunk in pending.order.inputs:
@@ -401,6 +410,22 @@ class Agent:
         if pending.spawned_here:
             self.children.let_go(pending)
         return True
+
+    def _on_add_kind(self, order: msg.AddKind) -> None:
+        # What a probe does may take its time, and other orders do not wait for it.
+        name = f"scopekit-{self.worker}-probe"
+        threading.Thread(target=self._add_kind, args=(order,), name=name, daemon=True).start()
+
+    def _add_kind(self, order: msg.AddKind) -> None:
+        found, trouble = probe_kind(self.worker, order.kind, order.probe)
+        self.add_processors(found)
+        self._report(msg.KindFound(order.kind, found, trouble))
+
+    def add_processors(self, processors: Iterable[Processor]) -> None:
+        """Runs tasks on further processors, each with a thread of its own."""
+        for processor in processors:
+            if processor not in self._lanes:
+                self._lanes[processor] = lane_for(processor, inline=not self._background)
 
     def _on_settled(self, order: msg.Settled) -> None:
         self.children.settle(order)
@@ -519,6 +544,14 @@ class Agent:
             scope = AnyScope()
         elif type(value) is Chunk and value.id in self.store:
             return self.store.alias(chunk, value.id)
+        if scope is not _UNSCOPED and not self.topology.admits(scope, self.worker):
+            raise ScopeViolationError(
+                f"the result is valid on {scope.describe()}, and worker {self.worker}, which made"
+                " it, lies outside of that since its labels were changed while it did. Spawn the"
+                " task again.",
+                chunk,
+                scope,
+            )
         return self.store.put(chunk, value, scope, processor)
 
     def _place(self, processor: Processor | None = None) -> str:
@@ -758,7 +791,11 @@ class Agent:
         """Returns a chunk's value to code of this process."""
         del timeout
         if chunk.id in self.store:
-            return self.store.value(chunk.id)
+            value, scope = self.store.look(chunk.id)
+            if scope is not _UNSCOPED:
+                # Labels change: what is here may not be had here any more.
+                guard(chunk.id, scope, self.worker, self.topology)
+            return value
         _, parcel = self._fetch(chunk.processor.worker, [chunk.id])[0]
         return load_parcel(parcel)
 

@@ -142,9 +142,15 @@ def no_running_loop() -> Iterator[None]:
 
 
 class ThreadLane:
-    """Runs jobs on one thread of its own, the same one for life."""
+    """Runs jobs on one thread of its own, the same one for life.
 
-    def __init__(self, name: str) -> None:
+    Args:
+        name: the name of the thread.
+        before: is called on the thread before each job; it must not raise.
+    """
+
+    def __init__(self, name: str, before: Callable[[], None] | None = None) -> None:
+        self._before = before
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._closed = False
         self._name = name
@@ -189,4 +195,6 @@ class ThreadLane:
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None and not self._closed:
+            if self._before is not None:
+                self._before()
             contextvars.copy_context().run(job)

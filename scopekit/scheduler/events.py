@@ -32,7 +32,7 @@ __all__ = (
     "HandlesAdded",
     "HandlesDropped",
     "HandlesReturned",
-    "ProcessChanged",
+    "ProcessesChanged",
     "Refuse",
     "RetractRuns",
     "RunFailed",
@@ -209,10 +209,10 @@ class WorkerJoined(NamedTuple):
     at: float
 
 
-class ProcessChanged(NamedTuple):
-    """A living process has other labels, or more processors."""
+class ProcessesChanged(NamedTuple):
+    """Living processes have other labels, or more processors."""
 
-    process: Process
+    processes: tuple[Process, ...]
     at: float
 
 
@@ -276,7 +276,7 @@ Event = (
     | HandlesDropped
     | HandlesReturned
     | WorkerJoined
-    | ProcessChanged
+    | ProcessesChanged
     | WorkerLeft
     | DrainAsked
     | DrainEnded

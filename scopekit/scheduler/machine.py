@@ -92,7 +92,7 @@ class Scheduler(Changing):
             ev.HandlesDropped: self._on_handles_dropped,
             ev.HandlesReturned: self._on_handles_returned,
             ev.WorkerJoined: self._on_joined,
-            ev.ProcessChanged: self._on_changed,
+            ev.ProcessesChanged: self._on_changed,
             ev.WorkerLeft: self._on_left,
             ev.DrainAsked: self._on_drain,
             ev.DrainEnded: self._on_drain_ended,
