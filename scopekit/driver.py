@@ -22,6 +22,7 @@ from scopekit.graph import ChunkRecord, StoredChunk
 from scopekit.options import DEFAULT_OPERANDS
 from scopekit.scheduler import Scheduler
 from scopekit.scheduler import events as ev
+from scopekit.scopes import CLIENT
 from scopekit.wire import messages as msg
 from scopekit.wire.codec import Call, PickledError, dump_error
 
@@ -509,6 +510,7 @@ class Driver:
             if record is None or (settle.state == "done" and _ran_on(record, home)):
                 return
             results = [self.scheduler.chunks.get(output) for output in record.spec.outputs]
+        self._send_from_here(home, results)
         stored = tuple(
             StoredChunk(chunk.id, chunk.scope, chunk.processor, chunk.type, chunk.nbytes)
             for chunk in results
@@ -519,6 +521,12 @@ class Driver:
             error = dump_error(error, "the client")
         self._order(home, msg.Settled(settle.task, settle.state, stored, None, error))
         self._wake.set()
+
+    def _send_from_here(self, home: WorkerId, results: Iterable[ChunkRecord | None]) -> None:
+        """Sends an engine results that this process has, and which it cannot ask for."""
+        for chunk in results:
+            if chunk is not None and CLIENT in chunk.holders and home not in chunk.holders:
+                self._order(CLIENT, msg.Send(chunk.id, home))
 
     def _forget_home(self, worker: WorkerId) -> None:
         self._homes = {task: home for task, home in self._homes.items() if home != worker}

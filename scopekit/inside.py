@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from scopekit.graph import TaskSpec
     from scopekit.options import Options
     from scopekit.scheduler.placement import Operands
-    from scopekit.scopes import Processor
+    from scopekit.scopes import Processor, Scope
     from scopekit.wire.codec import Call
 
 __all__ = ("Inside", "inside")
@@ -205,16 +205,21 @@ class Inside(Spawner):
     def _value(self, task: Task) -> Any:
         if task.plain_value is not None:
             return task.plain_value[0]
-        here = _running()
+        if task.stored is not None:
+            self._refuse_outside(task, task.stored.scope)
         value, scope = self._agent.value_of(task.chunk_id, task.stored)
+        self._refuse_outside(task, scope)
+        return value
+
+    def _refuse_outside(self, task: Task, scope: Scope) -> None:
+        here = _running()
         if not self._agent.topology.contains(scope, here.processor):
             raise ScopeViolationError(
-                f"the result of {task.name} is valid on {scope.describe()}, and {here.name} runs"
-                f" on {here.processor.describe()}. Spawn a task on it there.",
+                f"the result of {task.name} is valid only on {scope.describe()}, and {here.name}"
+                f" runs on {here.processor.describe()}. Spawn a task on it there.",
                 task.chunk_id,
                 scope,
             )
-        return value
 
     def fetch_refusal(self, task: Task) -> ScopekitError | None:
         """Returns why a result may not be had here, None if it may."""

@@ -20,7 +20,7 @@ from scopekit.driver import Driver
 from scopekit.engine.accelerators import find_processors, probe_kind
 from scopekit.engine.agent import Agent
 from scopekit.engine.lanes import InlineLane, ThreadLane
-from scopekit.engine.output import route_output
+from scopekit.engine.output import route_output, routed_output
 from scopekit.engine.surroundings import Here, task_surroundings
 from scopekit.errors import NoProcessorError, ScopeError, ScopekitError, TaskCancelledError
 from scopekit.fetching import Fetcher
@@ -180,7 +180,7 @@ class Session(Spawner):
         if inline:
             self._restore_output = route_output()
         lanes: dict[Processor, Lane] = {
-            processor: InlineLane() if inline else ThreadLane("scopekit-client-0")
+            processor: InlineLane() if inline else ThreadLane("scopekit-client-0", routed_output)
             for processor in self._processors_here()
         }
         return Agent(
@@ -193,6 +193,7 @@ class Session(Spawner):
             lender=self._lender,
             lends_to=self._lends_to,
             background=not inline,
+            always_hears=True,
         )
 
     def _ask(self, worker: WorkerId, chunks: Sequence[int]) -> list[Given]:

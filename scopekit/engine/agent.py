@@ -132,6 +132,7 @@ class Agent:
         lender: lends values to other processes of the node, None if nobody does.
         lends_to: tells which of them can read what it lends.
         background: False to publish in the thread that has something to report, at once.
+        always_hears: True if orders reach this process whatever its threads do.
     """
 
     def __init__(
@@ -146,8 +147,10 @@ class Agent:
         lender: Lender | None = None,
         lends_to: Callable[[WorkerId], bool] = lambda _: False,
         background: bool = True,
+        always_hears: bool = False,
     ) -> None:
         self.worker = worker
+        self._always_hears = always_hears
         self.store = Store(worker, topology, lender)
         self._lender = lender
         self._lends_to = lends_to
@@ -637,7 +640,7 @@ class Agent:
     @property
     def reachable(self) -> bool:
         """Tells whether orders reach this process while its main thread is in a task."""
-        return self.children.line is not None or not self._background
+        return self.children.line is not None or self._always_hears
 
     def run(self, pending: _Pending) -> None:
         """Runs a task in the caller's thread, unless it was taken away."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 __all__ = ("count_devices", "use_device")
 
@@ -97,7 +97,8 @@ def _ask_driver() -> int:
         return 0
 
 
-def use_device(device: int) -> None:
+@contextlib.contextmanager
+def use_device(device: int) -> Iterator[None]:
     """Makes a device the current one of this thread, in each library that is loaded.
 
     Which one is current is a matter of each thread; a library that a task loads later
@@ -112,3 +113,4 @@ def use_device(device: int) -> None:
             with contextlib.suppress(Exception):  # a library that is broken here
                 use(library, device)
                 setattr(_used, name, device)
+    yield

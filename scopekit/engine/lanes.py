@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
 __all__ = ("InlineLane", "Lane", "LoopLane", "ThreadLane", "no_running_loop")
 
@@ -146,11 +147,13 @@ class ThreadLane:
 
     Args:
         name: the name of the thread.
-        before: is called on the thread before each job; it must not raise.
+        within: makes what each job runs in; it must not raise.
     """
 
-    def __init__(self, name: str, before: Callable[[], None] | None = None) -> None:
-        self._before = before
+    def __init__(
+        self, name: str, within: Callable[[], AbstractContextManager[None]] | None = None
+    ) -> None:
+        self._within = within or contextlib.nullcontext
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._closed = False
         self._name = name
@@ -195,6 +198,5 @@ class ThreadLane:
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None and not self._closed:
-            if self._before is not None:
-                self._before()
-            contextvars.copy_context().run(job)
+            with self._within():
+                contextvars.copy_context().run(job)
