@@ -11,9 +11,11 @@ from scopekit.errors import ScopeError, ScopekitError
 from scopekit.gather import wait_for
 from scopekit.handles import Chunk, Task
 from scopekit.inside import Inside, inside
+from scopekit.labels import read_labels
 from scopekit.options import Options
 from scopekit.scopes import ambient, as_scope
-from scopekit.session import Session, current_session, innermost_session
+from scopekit.scopes import processor_type as register_type
+from scopekit.session import Session, current_session, innermost_session, open_sessions
 from scopekit.spawning import OptionSet
 from scopekit.wire.codec import read_handles
 
@@ -40,6 +42,7 @@ __all__ = (
     "num_processors",
     "options",
     "plan",
+    "processor_type",
     "rescope",
     "satisfiable",
     "shard",
@@ -64,6 +67,7 @@ def start(
     engines: str | None = None,
     timeout: float = 60,
     wire: str | None = None,
+    labels: Mapping[Any, Any] | None = None,
     **cluster_options: Any,
 ) -> Session:
     """Starts engines and makes them the current session.
@@ -77,6 +81,7 @@ def start(
         timeout: seconds until all must be ready.
         wire: how to speak with the engines: "direct" over sockets of our own, "views" over
             ipyparallel's; None for the first where engines can dial this process.
+        labels: a label, or several, for each worker or node: ``{0: "camera", "a": ["gpu"]}``.
         cluster_options: what ipyparallel.Cluster takes besides.
 
     Returns:
@@ -94,20 +99,26 @@ def start(
     _refuse_session_in_task()
     _check_count("threads", threads)
     _check_wire(wire)
+    _check_labels(labels, nodes)
     if n == 0 and n is not False:
         if nodes or engines or cluster_options:
             raise ScopeError("start(0) runs everything here; it takes no nodes and no engines")
-        return Session(None, threads=threads)
+        return Session(None, threads=threads, labels=labels)
     from scopekit.wire.cluster import launch  # noqa: PLC0415  # loads ipyparallel
 
     if n is None and nodes is None:
         n = _cores()
     link = launch(n, nodes=nodes, engines=engines, timeout=timeout, **cluster_options)
-    return _open(link, threads, wire)
+    return _open(link, threads, wire, labels)
 
 
 def connect(
-    target: Any = None, *, threads: int = 1, wire: str | None = None, **options: Any
+    target: Any = None,
+    *,
+    threads: int = 1,
+    wire: str | None = None,
+    labels: Mapping[Any, Any] | None = None,
+    **options: Any,
 ) -> Session:
     """Makes engines that run already the current session.
 
@@ -116,6 +127,7 @@ def connect(
             of a connection file; None for the default profile.
         threads: how many threads of each engine run tasks, its main thread among them.
         wire: "direct" or "views", as for ``start``.
+        labels: a label, or several, for each worker or node, as for ``start``.
         options: what ipyparallel.Client takes besides.
 
     Returns:
@@ -129,12 +141,13 @@ def connect(
     _refuse_session_in_task()
     _check_count("threads", threads)
     _check_wire(wire)
-    return _open(attach(target, **options), threads, wire)
+    _check_labels(labels, None)
+    return _open(attach(target, **options), threads, wire, labels)
 
 
-def _open(link: Any, threads: int, wire: str | None) -> Session:
+def _open(link: Any, threads: int, wire: str | None, labels: Mapping[Any, Any] | None) -> Session:
     try:
-        return Session(link, threads=threads, wire=wire)
+        return Session(link, threads=threads, wire=wire, labels=labels)
     except BaseException:
         link.close()
         raise
@@ -148,6 +161,16 @@ def _check_count(name: str, value: Any) -> None:
 def _check_wire(wire: Any) -> None:
     if wire not in (None, "direct", "views"):
         raise ScopeError(f'wire={wire!r} is unknown; give "direct" or "views", or leave it out')
+
+
+def _check_labels(labels: Any, nodes: Mapping[str, int] | None) -> None:
+    """Refuses labels that make no sense before anything is started."""
+    for kind, name in read_labels(labels):
+        if kind == "node" and nodes is not None and name not in nodes:
+            raise ScopeError(
+                f"labels={labels!r}: there will be no node {name!r}; the nodes are"
+                f" {', '.join(map(repr, nodes))}"
+            )
 
 
 def _cores() -> int:
@@ -432,6 +455,38 @@ def myid() -> WorkerId:
         return task.worker
     surroundings = ambient.current()
     return "client" if surroundings is None else surroundings.here
+
+
+def processor_type(
+    name: str, *, default_enabled: bool = False, probe: Callable[[], int] | None = None
+) -> type[Processor]:
+    """Registers a processor kind of your own.
+
+    The engines of sessions that are open count their processors of that kind at once, those
+    that join later when they join.
+
+    Args:
+        name: the word for it, a Python identifier such as ``"camera"``.
+        default_enabled: whether DefaultScope holds processors of this kind.
+        probe: called in each engine, says how many of them it has.
+
+    Returns:
+        The kind's class; it makes a processor from a worker and an index.
+
+    Raises:
+        ScopeError: the name is no identifier, or belongs to a built-in kind.
+        ScopekitError: a session is open, and the probe does not pickle.
+
+    Example:
+        >>> Camera = processor_type("camera")
+        >>> Camera(0, 1)
+        processor_type('camera')(0, 1)
+    """
+    made = register_type(name, default_enabled=default_enabled, probe=probe)
+    if probe is not None and running_task.get() is None:
+        for session in open_sessions():
+            session.add_kind(made.kind, probe)
+    return made
 
 
 def compatible_processors(scope: Any = None) -> tuple[Processor, ...]:

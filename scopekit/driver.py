@@ -22,16 +22,17 @@ from scopekit.graph import ChunkRecord, StoredChunk
 from scopekit.options import DEFAULT_OPERANDS
 from scopekit.scheduler import Scheduler
 from scopekit.scheduler import events as ev
+from scopekit.scopes import CLIENT
 from scopekit.wire import messages as msg
 from scopekit.wire.codec import Call, PickledError, dump_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from scopekit.errors import SchedulingError
     from scopekit.graph import TaskRecord, TaskSpec, WorkerId
     from scopekit.handles import Task
-    from scopekit.places import Topology
+    from scopekit.places import Process, Topology
     from scopekit.scopes import Scope
     from scopekit.wire.codec import KnownFunctions
     from scopekit.wire.parcels import Parcel
@@ -125,6 +126,7 @@ class Driver:
         self.began = time.time()
         self.each_turn: Callable[[], None] = lambda: None
         self.bring: Callable[[Task], None] | None = None
+        self.on_kind: Callable[[WorkerId, msg.KindFound], None] = lambda *_: None
         self.receiver: Receiver | None = None
         self._threaded = threaded
         self._inbox: deque[tuple[WorkerId, list[msg.Report]]] = deque()
@@ -252,6 +254,40 @@ class Driver:
             refused = self._apply(event, after)
         self._finish(after)
         return refused
+
+    def change_processes(
+        self,
+        workers: Iterable[WorkerId],
+        change: Callable[[Process], Process],
+        addresses: Mapping[WorkerId, msg.PeerAddress],
+    ) -> None:
+        """Changes living processes, and tells all of them.
+
+        Args:
+            workers: which of them.
+            change: returns what a process is from now on.
+            addresses: where engines serve their chunks.
+        """
+        after: list[ev.Settle | msg.Output] = []
+        with self.lock:
+            topology = self.scheduler.topology
+            changed = [
+                new
+                for worker in workers
+                if (old := topology.process(worker)) is not None and (new := change(old)) != old
+            ]
+            for process in changed:
+                topology = topology.with_process(process)
+            if not changed:
+                return
+            # Before what follows from it: whoever holds something judges by the same labels.
+            told = msg.TopologyChanged(topology, dict(addresses))
+            for worker, wire in self.wires.items():
+                wire.send(worker, told)
+            self._apply(ev.ProcessesChanged(tuple(changed), time.time()), after)
+            self.changed.notify_all()
+        self._finish(after)
+        self.wake()
 
     def _apply(
         self, event: ev.Event, after: list[ev.Settle | msg.Output]
@@ -506,6 +542,7 @@ class Driver:
             if record is None or (settle.state == "done" and _ran_on(record, home)):
                 return
             results = [self.scheduler.chunks.get(output) for output in record.spec.outputs]
+        self._send_from_here(home, results)
         stored = tuple(
             StoredChunk(chunk.id, chunk.scope, chunk.processor, chunk.type, chunk.nbytes)
             for chunk in results
@@ -516,6 +553,12 @@ class Driver:
             error = dump_error(error, "the client")
         self._order(home, msg.Settled(settle.task, settle.state, stored, None, error))
         self._wake.set()
+
+    def _send_from_here(self, home: WorkerId, results: Iterable[ChunkRecord | None]) -> None:
+        """Sends an engine results that this process has, and which it cannot ask for."""
+        for chunk in results:
+            if chunk is not None and CLIENT in chunk.holders and home not in chunk.holders:
+                self._order(CLIENT, msg.Send(chunk.id, home))
 
     def _forget_home(self, worker: WorkerId) -> None:
         self._homes = {task: home for task, home in self._homes.items() if home != worker}
@@ -662,6 +705,7 @@ class Driver:
 
     def _read_reports(self, worker: WorkerId, reports: Iterable[msg.Report]) -> None:
         after: list[ev.Settle | msg.Output] = []
+        found: list[msg.KindFound] = []
         # All of a batch at once: to pass the lock to and fro costs more than the work.
         with self.lock:
             for report in reports:
@@ -679,9 +723,13 @@ class Driver:
                     self.changed.notify_all()
                 elif type(report) is msg.Spawned:
                     self._take_child(worker, report, after)
+                elif type(report) is msg.KindFound:
+                    found.append(report)
                 else:
                     self._apply(_event(report, worker), after)
         self._finish(after)
+        for report in found:
+            self.on_kind(worker, report)
 
     def _read_output(self, report: msg.Output) -> None:
         for task in self._handles_of(report.task):
@@ -758,6 +806,7 @@ _EVENTS: dict[type, Callable[[Any, WorkerId], ev.Event]] = {
     msg.Rescoped: lambda said, worker: ev.ChunkRescoped(said.change, worker),
     msg.Unheld: lambda said, worker: ev.ChunksUnheld(worker, said.chunks),
     msg.Returned: lambda said, worker: ev.HandlesReturned(worker, said.chunks),
+    msg.KeptOut: lambda said, _: ev.ChunkPinned(said.chunk, said.scope),
     msg.ChunkPut: lambda said, worker: ev.ChunkStored(said.chunk, worker, time.time()),
     msg.PutFailed: lambda said, worker: ev.ChunkFailed(said.chunk, worker, said.error, time.time()),
 }

@@ -9,6 +9,7 @@ from scopekit.errors import ChunkLostError, ProtocolError, ScopekitError, ScopeV
 from scopekit.guard import guard
 from scopekit.handles import handles_become
 from scopekit.scheduler import events as ev
+from scopekit.scheduler.leaving import why_lost
 from scopekit.wire.codec import PickledError
 from scopekit.wire.parcels import load_parcel
 
@@ -144,9 +145,9 @@ class Fetcher:
         if record is None or record.state == "released":
             raise ChunkLostError(f"chunk {chunk} was released: no handle to it was left")
         if record.state == "lost":
-            home = record.processor.describe() if record.processor else "its worker"
             raise ChunkLostError(
-                f"chunk {chunk} is lost: {home} is gone. Spawn again the task that makes it."
+                f"chunk {chunk} is lost: {why_lost(record, self._driver.scheduler.topology)}."
+                " Spawn again the task that makes it."
             )
         if record.state == "failed":
             raise _failure(record)

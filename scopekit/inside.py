@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from scopekit.graph import TaskSpec
     from scopekit.options import Options
     from scopekit.scheduler.placement import Operands
-    from scopekit.scopes import Processor
+    from scopekit.scopes import Processor, Scope
     from scopekit.wire.codec import Call
 
 __all__ = ("Inside", "inside")
@@ -288,20 +288,25 @@ class Inside(Spawner):
             return task.plain_value[0]
         if task.parts:
             return tuple(self._value(part) for part in task.parts)
-        here = _running()
+        if task.stored is not None:
+            self._refuse_outside(task, task.stored.scope)
         try:
             value, scope = self._agent.value_of(task.chunk_id, task.stored)
         except ScopeViolationError as error:
             raise labelled(error, (task,)) from None
+        self._refuse_outside(task, scope)
+        return value
+
+    def _refuse_outside(self, task: Task, scope: Scope) -> None:
+        here = _running()
         if not self._agent.topology.contains(scope, here.processor):
             what = task.label or f"the result of {task.name}"
             raise ScopeViolationError(
-                f"{what} is valid on {scope.describe()}, and {here.name} runs"
+                f"{what} is valid only on {scope.describe()}, and {here.name} runs"
                 f" on {here.processor.describe()}. Spawn a task on it there.",
                 task.chunk_id,
                 scope,
             )
-        return value
 
     def fetch_refusal(self, task: Task) -> ScopekitError | None:
         """Returns why a result may not be had here, None if it may."""

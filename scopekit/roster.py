@@ -7,13 +7,15 @@ import os
 import sys
 import time
 from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from scopekit.errors import ScopekitError
 from scopekit.pinning.registry import registry
 from scopekit.places import Process
 from scopekit.scheduler import events as ev
-from scopekit.scopes import CLIENT, ThreadProc
+from scopekit.scopes import CLIENT
+from scopekit.scopes.processors import probed_kinds
 from scopekit.wire import messages as msg
 from scopekit.wire.codec import dump_value
 from scopekit.wire.direct import DirectWire
@@ -24,13 +26,15 @@ if TYPE_CHECKING:
 
     from scopekit.driver import Driver, Wire
     from scopekit.graph import WorkerId
+    from scopekit.labels import Labels
     from scopekit.pinning.rule import Rule
+    from scopekit.scopes import Kind
     from scopekit.wire.cluster import ClusterLink
     from scopekit.wire.direct import DirectHub
     from scopekit.wire.lending import Loan
     from scopekit.wire.peers import KeyPair
 
-__all__ = ("NodeNames", "Roster", "check_card")
+__all__ = ("NodeNames", "Roster", "check_card", "dump_probe")
 
 # An engine that is not ours lives on when this process dies: after so many seconds
 # without a word it frees what it held for us.
@@ -65,6 +69,7 @@ class Roster:
         keys: the key pair of the client, whose public half the engines are told.
         memory: a card that shows whether an engine can read what the client lends.
         names: names the nodes.
+        labels: knows the labels of each worker.
         wire: "direct" or "views" to use that wire alone; None to use direct sockets where
             an engine can dial this process.
     """
@@ -79,6 +84,7 @@ class Roster:
         keys: KeyPair,
         memory: Loan | None,
         names: NodeNames,
+        labels: Labels,
         wire: str | None,
     ) -> None:
         from scopekit.wire.direct import DirectHub  # noqa: PLC0415  # loads zmq
@@ -93,6 +99,9 @@ class Roster:
         self._keys = keys
         self._memory = memory
         self._names = names
+        self._labels = labels
+        self._asked: dict[Kind, dict[WorkerId, None]] = {}
+        driver.on_kind = self._on_kind
         self._changes: deque[tuple[int, ...]] = deque()
         self._views = ViewWire(link, session, driver.take_reports, driver.wake)
         self._must_be_direct = wire == "direct"
@@ -253,12 +262,56 @@ class Roster:
             lease=None if shared else _LEASE,
             directory=_working_directory() if shared else None,
             path=tuple(entry for entry in sys.path if entry) if shared else (),
+            kinds=tuple((kind, dump_probe(kind, probe)) for kind, probe in probed_kinds()),
         )
 
     def _process(self, card: msg.AgentCard) -> Process:
         node = self._names.name(card.node_name, card.node_id)
-        processors = tuple(ThreadProc(card.worker, thread) for thread in range(self._threads))
-        return Process(card.worker, node, processors, pid=card.pid, incarnation=card.incarnation)
+        labels = self._labels.of(card.worker, node)
+        for trouble in card.troubles:
+            self._tell_trouble(card.worker, trouble)
+        return Process(
+            card.worker, node, card.processors, labels, pid=card.pid, incarnation=card.incarnation
+        )
+
+    def probe(self, kind: Kind, probe: bytes, seconds: float) -> None:
+        """Has every engine count its processors of a kind, and waits for that.
+
+        Args:
+            kind: the kind.
+            probe: the pickle of what counts them.
+            seconds: how long to wait at most; what is counted later counts, too.
+        """
+        with self._driver.lock:
+            asked = [worker for worker in self._driver.wires if worker != CLIENT]
+            self._asked[kind] = dict.fromkeys(asked)
+            for worker in asked:
+                self._driver.wires[worker].send(worker, msg.AddKind(kind, probe))
+        self._driver.wake()
+        self._driver.wait_until(lambda: not self._unanswered(kind), seconds)
+        for worker in self._unanswered(kind):
+            self._tell_trouble(worker, f"the probe of {kind.name!r} took more than {seconds:g} s")
+
+    def _unanswered(self, kind: Kind) -> list[WorkerId]:
+        alive = self._driver.scheduler.topology.process
+        return [worker for worker in self._asked[kind] if alive(worker) is not None]
+
+    def _on_kind(self, worker: WorkerId, found: msg.KindFound) -> None:
+        def with_them(process: Process) -> Process:
+            return replace(
+                process,
+                processors=tuple(dict.fromkeys((*process.processors, *found.processors))),
+            )
+
+        if found.trouble is not None:
+            self._tell_trouble(worker, found.trouble)
+        self._driver.change_processes([worker], with_them, self.addresses)
+        with self._driver.changed:
+            self._asked.get(found.kind, {}).pop(worker, None)
+            self._driver.changed.notify_all()
+
+    def _tell_trouble(self, worker: WorkerId, trouble: str) -> None:
+        sys.stderr.write(f"scopekit: on worker {worker} {trouble}\n")
 
     def tell_topology(self) -> None:
         """Tells every agent which processes there are now."""
@@ -305,6 +358,21 @@ class Roster:
     def _close_hub(self) -> None:
         if self._hub is not None:
             self._hub.close()
+
+
+def dump_probe(kind: Kind, probe: Callable[[], int]) -> bytes:
+    """Pickles what counts the processors of a kind.
+
+    Raises:
+        ScopekitError: it does not pickle.
+    """
+    try:
+        return dump_value(probe)
+    except Exception as error:
+        raise ScopekitError(
+            f"the probe of {kind.name!r} is to run in every engine and does not pickle:"
+            f" {error}. Give a function that needs no more than its engine has."
+        ) from error
 
 
 def check_card(worker: int, card: Mapping[str, Any] | None) -> None:

@@ -7,8 +7,10 @@ import concurrent.futures
 import contextlib
 import itertools
 import os
+import sys
 import threading
 import time
+from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -17,9 +19,10 @@ from scopekit.arguments import LargeArguments
 from scopekit.bringing import Bringer
 from scopekit.calls import end_executors, finish_executors
 from scopekit.driver import Driver
+from scopekit.engine.accelerators import find_processors, probe_kind
 from scopekit.engine.agent import Agent
 from scopekit.engine.lanes import InlineLane, ThreadLane
-from scopekit.engine.output import route_output
+from scopekit.engine.output import route_output, routed_output
 from scopekit.engine.surroundings import Here, task_surroundings
 from scopekit.errors import (
     NoProcessorError,
@@ -34,6 +37,7 @@ from scopekit.gather import gather, gather_chunks, wait_for
 from scopekit.graph import ChunkRecord, StoredChunk, TaskSpec
 from scopekit.handles import Chunk, HiddenHandleError, Task
 from scopekit.holding import holdings_of
+from scopekit.labels import Labels, read_labels
 from scopekit.options import (
     NO_OPTIONS,
     Options,
@@ -47,7 +51,7 @@ from scopekit.pinning.place import Place
 from scopekit.pinning.search import implied_by
 from scopekit.places import Process, Topology
 from scopekit.removal import drain
-from scopekit.roster import NodeNames, Roster
+from scopekit.roster import NodeNames, Roster, dump_probe
 from scopekit.running import run_everywhere
 from scopekit.scheduler import events as ev
 from scopekit.scheduler.details import with_details, with_load
@@ -65,6 +69,7 @@ from scopekit.scopes import (
 )
 from scopekit.scopes import sealed as sealed_scope
 from scopekit.scopes.located import relocated
+from scopekit.scopes.processors import probed_kinds
 from scopekit.several import labelled
 from scopekit.spawning import (
     SCOPE_OPTIONS,
@@ -91,7 +96,7 @@ if TYPE_CHECKING:
     from scopekit.options import Around
     from scopekit.pinning.rule import Rule
     from scopekit.rescoping import Rescoping
-    from scopekit.scopes import Processor, Scope
+    from scopekit.scopes import Kind, Processor, Scope
     from scopekit.shards import Shard
     from scopekit.wire.blobs import Blob
     from scopekit.wire.cluster import ClusterLink
@@ -99,7 +104,7 @@ if TYPE_CHECKING:
     from scopekit.wire.frames import Buffer
     from scopekit.wire.peers import Given, PeerClient, Pushed
 
-__all__ = ("Session", "current_session", "innermost_session")
+__all__ = ("Session", "current_session", "innermost_session", "open_sessions")
 
 
 _sessions: list[Session] = []
@@ -115,6 +120,11 @@ def _close_all() -> None:
 def innermost_session() -> Session | None:
     """Returns the session that module-level functions act on, None if there is none."""
     return _sessions[-1] if _sessions else None
+
+
+def open_sessions() -> tuple[Session, ...]:
+    """Returns the sessions that are open, the innermost last."""
+    return tuple(_sessions)
 
 
 def current_session() -> Session:
@@ -138,11 +148,21 @@ class Session(Spawner):
         link: the engines, or None to run everything in this process.
         threads: how many threads of each engine run tasks, the main thread among them.
         wire: "direct" or "views" to speak with engines that way alone.
+        labels: what each worker or node is labelled with.
+
+    Raises:
+        ScopeError: what is labelled is not there.
     """
 
     def __init__(
-        self, link: ClusterLink | None, *, threads: int = 1, wire: str | None = None
+        self,
+        link: ClusterLink | None,
+        *,
+        threads: int = 1,
+        wire: str | None = None,
+        labels: Mapping[Any, Any] | None = None,
     ) -> None:
+        self._labels = Labels(read_labels(labels))
         self.id = f"scopekit-{os.urandom(6).hex()}"
         self.name = link.session_id if link is not None else "in this process"
         self._threads = threads
@@ -152,6 +172,7 @@ class Session(Spawner):
         self._closed = False
         self._has_shards = False
         self._closing = threading.Lock()
+        self._labelling = threading.Lock()
         self._restore_output: Callable[[], None] = lambda: None
         self._here: WorkerId = 0 if link is None else CLIENT
         self._lender = None if link is None else open_lender()
@@ -160,12 +181,19 @@ class Session(Spawner):
             self._large = LargeArguments(self._chunk_of_buffer, self._buffer_of)
             self._keep_buffer = self._large.chunk_of
         self._agent = self._open_agent()
+        if link is None:
+            self._agent.add_processors(self._find_processors())
         names = NodeNames()
         topology = Topology([self._process_here(names)])
         self._driver = Driver(topology, threaded=link is not None)
         self._driver.wires[self._here] = LocalWire(self._agent)
         self._agent.receive([msg.TopologyChanged(topology, {})])
         self._asker, self._roster = self._open_engines(link, names)
+        try:
+            self._labels.check_places(self.topology)
+        except ScopeError:
+            self._close_engines()
+            raise
         self._fetcher = Fetcher(
             self._driver,
             self._here,
@@ -199,7 +227,7 @@ class Session(Spawner):
         if inline:
             self._restore_output = route_output()
         lanes: dict[Processor, Lane] = {
-            processor: InlineLane() if inline else ThreadLane("scopekit-client-0")
+            processor: InlineLane() if inline else ThreadLane("scopekit-client-0", routed_output)
             for processor in self._processors_here()
         }
         return Agent(
@@ -212,6 +240,7 @@ class Session(Spawner):
             lender=self._lender,
             lends_to=self._lends_to,
             background=not inline,
+            always_hears=True,
         )
 
     def _ask(self, worker: WorkerId, chunks: Sequence[int]) -> list[Given]:
@@ -228,12 +257,22 @@ class Session(Spawner):
         count = self._threads if self._link is None else 1
         return tuple(ThreadProc(self._here, thread) for thread in range(count))
 
+    def _find_processors(self) -> tuple[Processor, ...]:
+        """Counts what this process has besides threads, where it is all that there is."""
+        kinds = [(kind, dump_probe(kind, probe)) for kind, probe in probed_kinds()]
+        found, troubles = find_processors(self._here, kinds)
+        for trouble in troubles:
+            sys.stderr.write(f"scopekit: {trouble}\n")
+        return found
+
     def _process_here(self, names: NodeNames) -> Process:
         card = identity_card()
+        node = names.name(card["node_name"], card["node"])
         return Process(
             self._here,
-            names.name(card["node_name"], card["node"]),
-            self._processors_here(),
+            node,
+            self._agent.processors,
+            self._labels.of(self._here, node),
             pid=os.getpid(),
             incarnation=self.id,
         )
@@ -256,6 +295,7 @@ class Session(Spawner):
             keys=keys,
             memory=card,
             names=names,
+            labels=self._labels,
             wire=self._wire,
         )
         try:
@@ -944,6 +984,98 @@ class Session(Spawner):
                 raise ScopekitError(f"workers {chosen} did not end within {timeout:g} s")
         return self.workers
 
+    # -- places change ------------------------------------------------------------------
+
+    @property
+    def labels(self) -> dict[WorkerId, tuple[str, ...]]:
+        """The labels of each worker, the client among them, as far as it has any."""
+        return {p.worker: p.labels for p in self.topology.processes if p.labels}
+
+    def label(self, where: Any, *labels: str, force: bool = False) -> None:
+        """Gives a worker, or a node, labels.
+
+        What waits for such a place goes there. What a label keeps out of it, with
+        ``~LabelScope(...)``, leaves it: see :meth:`unlabel`.
+
+        Args:
+            where: a worker's id, or the name of a node, which counts for workers that
+                join there later, too.
+            labels: the labels.
+            force: True to go on although values will be lost.
+
+        Raises:
+            ScopeError: there is no such place, or that is no label.
+            ScopekitError: a value would be lost, since no place is left for it.
+
+        Example:
+            >>> import scopekit as sk
+            >>> with sk.start(0) as session:
+            ...     session.label(0, "camera")
+            ...     sk.compatible_processors(sk.scope(label="camera"))
+            (ThreadProc(0, 0),)
+        """
+        self._relabel(where, labels, add=True, force=force)
+
+    def unlabel(self, where: Any, *labels: str, force: bool = False) -> None:
+        """Takes labels from a worker, or from a node.
+
+        What was sent there and has not begun, and may not run there any more, comes back;
+        what runs goes on. A value that may not be there any more moves to a process that
+        may have it.
+
+        Args:
+            where: a worker's id, or the name of a node.
+            labels: the labels.
+            force: True to go on although values will be lost.
+
+        Raises:
+            ScopeError: there is no such place, or it was not given such a label.
+            ScopekitError: a value would be lost, since no place is left for it.
+
+        Example:
+            >>> import scopekit as sk
+            >>> with sk.start(0, labels={0: ["camera", "fast"]}) as session:
+            ...     session.unlabel(0, "camera")
+            ...     session.labels
+            {0: ('fast',)}
+        """
+        self._relabel(where, labels, add=False, force=force)
+
+    def _relabel(self, where: Any, labels: tuple[str, ...], *, add: bool, force: bool) -> None:
+        self._check_open()
+        with self._labelling:
+            changed = self._labels.change(self._driver, where, labels, add=add, force=force)
+            after = {process.worker: labels for process, labels in changed}
+            self._driver.change_processes(
+                list(after),
+                lambda process: replace(process, labels=after[process.worker]),
+                self._roster.addresses if self._roster is not None else {},
+            )
+
+    def add_kind(self, kind: Kind, probe: Callable[[], int], timeout: float = 30) -> None:
+        """Counts the processors of a kind that was registered since the session began.
+
+        Args:
+            kind: the kind.
+            probe: counts them in a process.
+            timeout: seconds to wait for engines at most.
+
+        Raises:
+            ScopekitError: the probe does not pickle.
+        """
+        self._check_open()
+        pickled = dump_probe(kind, probe)
+        if self._roster is not None:
+            self._roster.probe(kind, pickled, timeout)
+            return
+        found, trouble = probe_kind(self._here, kind, pickled)
+        if trouble is not None:
+            sys.stderr.write(f"scopekit: {trouble}\n")
+        self._agent.add_processors(found)
+        self._driver.change_processes(
+            [self._here], lambda process: replace(process, processors=self._agent.processors), {}
+        )
+
     # -- closing ------------------------------------------------------------------------
 
     def _check_open(self) -> None:
@@ -971,6 +1103,9 @@ class Session(Spawner):
         self._bringer.close()
         if self._link is not None:
             self._large.clear()
+        self._close_engines()
+
+    def _close_engines(self) -> None:
         if self._roster is not None:
             self._roster.close(gently=self._has_shards)
         self._agent.close()

@@ -178,7 +178,7 @@ class Watched:
 
     def label(self, worker, *labels):
         process = replace(self.scheduler.topology.process(worker), labels=labels)
-        return self.handle(ev.ProcessChanged(process, self.tick()))
+        return self.handle(ev.ProcessesChanged((process,), self.tick()))
 
     def end_block(self, *numbers):
         return self.handle(ev.BlockEnded(numbers, self.tick()))

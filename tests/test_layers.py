@@ -28,6 +28,7 @@ LAYERS = {
             "dag",
             "spawning",
             "arguments",
+            "labels",
             "bringing",
         ),
         *(

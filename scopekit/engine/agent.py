@@ -17,6 +17,7 @@ from collections import deque
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
+from scopekit.engine.accelerators import lane_for, probe_kind
 from scopekit.engine.children import Children
 from scopekit.engine.context import RunningTask, around, running_task
 from scopekit.engine.handlecounts import HandleCounts
@@ -144,6 +145,7 @@ class Agent:
         lender: lends values to other processes of the node, None if nobody does.
         lends_to: tells which of them can read what it lends.
         background: False to publish in the thread that has something to report, at once.
+        always_hears: True if orders reach this process whatever its threads do.
     """
 
     def __init__(
@@ -158,8 +160,10 @@ class Agent:
         lender: Lender | None = None,
         lends_to: Callable[[WorkerId], bool] = lambda _: False,
         background: bool = True,
+        always_hears: bool = False,
     ) -> None:
         self.worker = worker
+        self._always_hears = always_hears
         self.store = Store(worker, topology, lender, self._narrowed, self._bury)
         self._process = ProcessScope(worker)
         self._lender = lender
@@ -211,10 +215,16 @@ class Agent:
             msg.Drop: self._on_drop,
             msg.Rescope: self._on_rescope,
             msg.Settled: self._on_settled,
+            msg.AddKind: self._on_add_kind,
             msg.Beat: lambda _: None,
             msg.PinsChanged: self._on_pins_changed,
         }
         self._noted: set[tuple[str, ...]] = set()
+
+    @property
+    def processors(self) -> tuple[Processor, ...]:
+        """The processors of this process."""
+        return tuple(self._lanes)
 
     @property
     def topology(self) -> Topology:
@@ -403,6 +413,8 @@ class Agent:
                 self._stop_waiting(pending)
         for pending in taken:
             self._report(msg.HandedBack(pending.order.task, chunk, scope))
+        if not taken:
+            self.report_soon(msg.KeptOut(chunk, scope))
 
     def _stop_waiting(self, pending: _Pending) -> None:
         for chunk in pending.order.inputs:
@@ -430,6 +442,22 @@ class Agent:
     def _on_rescope(self, order: msg.Rescope) -> None:
         self.store.rescope(order.chunk, order.scope)
         self._report(msg.ScopeFollowed(order.chunk))
+
+    def _on_add_kind(self, order: msg.AddKind) -> None:
+        # What a probe does may take its time, and other orders do not wait for it.
+        name = f"scopekit-{self.worker}-probe"
+        threading.Thread(target=self._add_kind, args=(order,), name=name, daemon=True).start()
+
+    def _add_kind(self, order: msg.AddKind) -> None:
+        found, trouble = probe_kind(self.worker, order.kind, order.probe)
+        self.add_processors(found)
+        self._report(msg.KindFound(order.kind, found, trouble))
+
+    def add_processors(self, processors: Iterable[Processor]) -> None:
+        """Runs tasks on further processors, each with a thread of its own."""
+        for processor in processors:
+            if processor not in self._lanes:
+                self._lanes[processor] = lane_for(processor, inline=not self._background)
 
     def _on_settled(self, order: msg.Settled) -> None:
         self.children.settle(order)
@@ -613,7 +641,7 @@ class Agent:
             # A module is the name of something that every process has for itself.
             if scope is None or kind is ModuleType:
                 scope = _UNSCOPED
-            return self.store.put(chunk, value, _within(scope, seal), processor)
+            return self._put_result(chunk, value, _within(scope, seal), processor)
         if kind is Chunk and value.id in self.store:
             stored = self.store.alias(chunk, value.id, processor)
             self._report_pin(chunk, stored.scope, self.store.why(chunk))
@@ -623,6 +651,19 @@ class Agent:
             scope, why = self._implied(value, processor)
         scope = _within(scope, seal)
         self._report_pin(chunk, scope, why)
+        return self._put_result(chunk, value, scope, processor, why)
+
+    def _put_result(
+        self, chunk: int, value: Any, scope: Scope, processor: Processor, why: str = ""
+    ) -> StoredChunk:
+        if scope is not _UNSCOPED and not self.topology.admits(scope, self.worker):
+            raise ScopeViolationError(
+                f"the result is valid on {scope.describe()}, and worker {self.worker}, which made"
+                " it, lies outside of that since its labels were changed while it did. Spawn the"
+                " task again.",
+                chunk,
+                scope,
+            )
         return self.store.put(chunk, value, scope, processor, why=why)
 
     def _implied(self, value: Any, processor: Processor) -> tuple[Scope, str]:
@@ -762,7 +803,7 @@ class Agent:
     @property
     def reachable(self) -> bool:
         """Tells whether orders reach this process while its main thread is in a task."""
-        return self.children.line is not None or not self._background
+        return self.children.line is not None or self._always_hears
 
     def run(self, pending: _Pending) -> None:
         """Runs a task in the caller's thread, unless it was taken away."""
@@ -966,7 +1007,11 @@ class Agent:
         """Returns a chunk's value to code of this process."""
         del timeout
         if chunk.id in self.store:
-            return self.store.value(chunk.id)
+            value, scope = self.store.look(chunk.id)
+            if scope is not _UNSCOPED:
+                # Labels change: what is here may not be had here any more.
+                guard(chunk.id, scope, self.worker, self.topology)
+            return value
         _, parcel = self._fetch(chunk.processor.worker, [chunk.id])[0]
         return load_parcel(parcel)
 

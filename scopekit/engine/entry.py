@@ -9,6 +9,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from scopekit.engine.accelerators import find_processors
 from scopekit.engine.agent import Agent
 from scopekit.engine.lanes import LoopLane, ThreadLane
 from scopekit.engine.output import route_output
@@ -53,6 +54,7 @@ class _Home:
         self._asker = PeerClient(self._keys, card)
         self.borrows = can_borrow(config.client_memory)
         self._main = LoopLane(asyncio.get_running_loop())
+        further, self.troubles = find_processors(config.worker, config.kinds)
         self.agent = Agent(
             config.worker,
             Topology(),
@@ -63,6 +65,7 @@ class _Home:
             lender=lender,
             lends_to=self._lends_to,
         )
+        self.agent.add_processors(further)
         interface = local_address(config.controller)
         self.server = PeerServer(self._keys, interface, self.agent.give, self.agent.take, card)
         self._restore_output = route_output()
@@ -252,6 +255,8 @@ def open_agent(config_pickle: bytes) -> bytes:
             incarnation=f"{card['node']}:{os.getpid()}:{card['started']}",
             address=home.server.address,
             borrows=home.borrows,
+            processors=home.agent.processors,
+            troubles=home.troubles,
         )
     )
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
 __all__ = ("InlineLane", "Lane", "LoopLane", "ThreadLane", "no_running_loop")
 
@@ -153,9 +154,17 @@ def no_running_loop() -> Iterator[None]:
 
 
 class ThreadLane:
-    """Runs jobs on one thread of its own, the same one for life."""
+    """Runs jobs on one thread of its own, the same one for life.
 
-    def __init__(self, name: str) -> None:
+    Args:
+        name: the name of the thread.
+        within: makes what each job runs in; it must not raise.
+    """
+
+    def __init__(
+        self, name: str, within: Callable[[], AbstractContextManager[None]] | None = None
+    ) -> None:
+        self._within = within or contextlib.nullcontext
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._closed = False
         self._name = name
@@ -204,6 +213,7 @@ class ThreadLane:
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None and not self._closed:
-            contextvars.copy_context().run(job)
+            with self._within():
+                contextvars.copy_context().run(job)
             # Else it would keep its task alive until the next one comes.
             del job

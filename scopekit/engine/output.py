@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import sys
+import threading
 from typing import TYPE_CHECKING, Any, TextIO
 
 from scopekit.engine.context import running_task
 from scopekit.engine.seals import hushed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-__all__ = ("RoutedStream", "route_output")
+__all__ = ("RoutedStream", "route_output", "routed_output")
 
 _STREAMS = ("stdout", "stderr")
 
@@ -74,6 +76,7 @@ class RoutedStream(io.TextIOBase):
 
 
 _users = 0
+_counting = threading.Lock()
 
 
 def route_output() -> Callable[[], None]:
@@ -84,17 +87,29 @@ def route_output() -> Callable[[], None]:
         somebody else has replaced ours.
     """
     global _users  # noqa: PLW0603  # there is one sys.stdout in a process
-    _users += 1
-    for name in _STREAMS:
-        if not isinstance(getattr(sys, name), RoutedStream):
-            setattr(sys, name, RoutedStream(getattr(sys, name), name))
+    with _counting:
+        _users += 1
+        for name in _STREAMS:
+            if not isinstance(getattr(sys, name), RoutedStream):
+                setattr(sys, name, RoutedStream(getattr(sys, name), name))
     return _restore
+
+
+@contextlib.contextmanager
+def routed_output() -> Iterator[None]:
+    """Routes output for as long as a block runs: a notebook's streams are its own else."""
+    restore = route_output()
+    try:
+        yield
+    finally:
+        restore()
 
 
 def _restore() -> None:
     global _users  # noqa: PLW0603  # there is one sys.stdout in a process
-    _users -= 1
-    for name in _STREAMS:
-        stream = getattr(sys, name)
-        if not _users and isinstance(stream, RoutedStream):
-            setattr(sys, name, stream.original)
+    with _counting:
+        _users -= 1
+        for name in _STREAMS:
+            stream = getattr(sys, name)
+            if not _users and isinstance(stream, RoutedStream):
+                setattr(sys, name, stream.original)

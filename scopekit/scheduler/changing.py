@@ -27,24 +27,27 @@ _SEND_AGAIN_SECONDS = 2.0
 
 
 class Changing(Recovering):
-    """Takes in that a process changed."""
+    """Takes in that processes changed."""
 
     def __init__(self, topology: Topology, budget: float) -> None:
         super().__init__(topology, budget)
         self._sent_again = 0.0
 
-    def _on_changed(self, event: ev.ProcessChanged) -> None:
-        worker = event.process.worker
-        if self.topology.process(worker) is None:
-            return  # the late word of a process that is gone
+    def _on_changed(self, event: ev.ProcessesChanged) -> None:
+        # Some of them may be gone meanwhile.
+        changed = [p for p in event.processes if self.topology.process(p.worker) is not None]
+        if not changed:
+            return
         self._at = self._clock = event.at
-        self.topology = self.topology.with_process(event.process)
+        for process in changed:
+            self.topology = self.topology.with_process(process)
         self._rebuild_loads()
         for chunk in self.table.records.values():
             if chunk.scope is not _UNSCOPED:
                 self.table.keep_inside(chunk, self.topology)
         self._move_inside()
-        self._take_back(worker)
+        for process in changed:
+            self._take_back(process.worker)
         self._replace_all(event.at)
 
     def _take_back(self, worker: WorkerId) -> None:

@@ -9,11 +9,13 @@ from scopekit.errors import (
 )
 from scopekit.graph import FINAL_STATES, TaskRecord
 from scopekit.scheduler import events as ev
+from scopekit.scheduler.leaving import why_lost
 from scopekit.scheduler.ordering import Ordering
 from scopekit.scopes import AnyScope
 
 if TYPE_CHECKING:
     from scopekit.graph import ChunkRecord, TaskState
+    from scopekit.places import Topology
     from scopekit.scheduler.load import Load
 
 __all__ = ("Ending",)
@@ -145,7 +147,7 @@ class Ending(Ordering):
         if chunk is not None and chunk.failure is not None:
             self._end(record, "failed", chunk.failure, at=at)
             return
-        self._end(record, "failed", _lost(record, chunk_id, chunk), at=at)
+        self._end(record, "failed", _lost(record, chunk_id, chunk, self.topology), at=at)
 
     def _retract(self, record: TaskRecord) -> None:
         """Has an engine forget a task that it cannot have begun, since it lacks an input."""
@@ -189,14 +191,15 @@ class Ending(Ordering):
         return load
 
 
-def _lost(record: TaskRecord, chunk_id: int, chunk: ChunkRecord | None) -> ChunkLostError:
+def _lost(
+    record: TaskRecord, chunk_id: int, chunk: ChunkRecord | None, topology: Topology
+) -> ChunkLostError:
     if chunk is None or chunk.state == "released":
         return ChunkLostError(
             f"{record.spec.name} needs chunk {chunk_id}, which was released: no handle to it"
             " was left. Keep its task or its Chunk alive until it is used."
         )
-    home = chunk.processor.describe() if chunk.processor else "its worker"
     return ChunkLostError(
-        f"{record.spec.name} needs chunk {chunk_id}, which is lost: {home} is gone, and it"
-        " cannot be made again. Spawn again the task that makes it."
+        f"{record.spec.name} needs chunk {chunk_id}, which is lost: {why_lost(chunk, topology)},"
+        " and it cannot be made again. Spawn again the task that makes it."
     )

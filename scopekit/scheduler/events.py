@@ -38,7 +38,7 @@ __all__ = (
     "HandlesAdded",
     "HandlesDropped",
     "HandlesReturned",
-    "ProcessChanged",
+    "ProcessesChanged",
     "Refuse",
     "RescopeChunk",
     "ResultsBrought",
@@ -263,10 +263,10 @@ class WorkerJoined(NamedTuple):
     at: float
 
 
-class ProcessChanged(NamedTuple):
-    """A living process has other labels, or more processors."""
+class ProcessesChanged(NamedTuple):
+    """Living processes have other labels, or more processors."""
 
-    process: Process
+    processes: tuple[Process, ...]
     at: float
 
 
@@ -342,7 +342,7 @@ Event = (
     | CopyAsked
     | ChunkRescoped
     | WorkerJoined
-    | ProcessChanged
+    | ProcessesChanged
     | WorkerLeft
     | DrainAsked
     | DrainEnded

@@ -1,4 +1,4 @@
-"""What the leaving of workers means: what must move, what would be lost."""
+"""What the leaving of workers or of their labels means: what must move, what would be lost."""
 
 from __future__ import annotations
 
@@ -8,12 +8,21 @@ from scopekit.graph import FINAL_STATES
 from scopekit.scopes import CLIENT
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
     from scopekit.graph import ChunkRecord, TaskRecord, WorkerId
+    from scopekit.places import Process, Topology
     from scopekit.scheduler.records import Records
 
-__all__ = ("Losses", "held_by_these_alone", "is_drained", "losses", "where_it_can_go")
+__all__ = (
+    "Losses",
+    "held_by_these_alone",
+    "is_drained",
+    "left_outside",
+    "losses",
+    "where_it_can_go",
+    "why_lost",
+)
 
 
 class Losses(NamedTuple):
@@ -74,6 +83,38 @@ def losses(known: Records, workers: Collection[WorkerId]) -> Losses:
         if not any(known.topology.admits(chunk.scope, worker) for worker in others)
     )
     return Losses(tasks, chunks)
+
+
+def left_outside(
+    known: Records, labelled: Iterable[tuple[Process, tuple[str, ...]]]
+) -> list[ChunkRecord]:
+    """Tells which wanted chunks nobody could have any more if labels were others.
+
+    Args:
+        known: the records of tasks and chunks.
+        labelled: the processes, each with the labels that it would have.
+    """
+    after = known.topology
+    for process, labels in labelled:
+        after = after.with_labels(process.worker, labels)
+    return [
+        chunk
+        for chunk in known.chunks.values()
+        if chunk.state == "held"
+        and (chunk.handles > 0 or chunk.users > 0)
+        and not any(after.admits(chunk.scope, process.worker) for process in after.processes)
+    ]
+
+
+def why_lost(chunk: ChunkRecord, topology: Topology) -> str:
+    """Says how a chunk was lost."""
+    home = chunk.processor
+    if home is None or topology.process(home.worker) is None:
+        return f"{home.describe() if home else 'its worker'} is gone"
+    return (
+        f"it was valid on {chunk.scope.describe()}, and since labels were changed no process"
+        " lies in that"
+    )
 
 
 def is_drained(known: Records, workers: Collection[WorkerId]) -> bool:

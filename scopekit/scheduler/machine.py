@@ -101,7 +101,7 @@ class Scheduler(Changing):
             ev.CopyAsked: self._on_copy_asked,
             ev.ChunkRescoped: self._on_rescoped,
             ev.WorkerJoined: self._on_joined,
-            ev.ProcessChanged: self._on_changed,
+            ev.ProcessesChanged: self._on_changed,
             ev.WorkerLeft: self._on_left,
             ev.DrainAsked: self._on_drain,
             ev.DrainEnded: self._on_drain_ended,

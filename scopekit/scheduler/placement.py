@@ -6,7 +6,7 @@ from functools import reduce
 from typing import TYPE_CHECKING
 
 from scopekit.errors import NoProcessorError, ScopeConflictError
-from scopekit.explanation import Explanation, Operand
+from scopekit.explanation import DEFAULT, Explanation, Operand
 from scopekit.scopes import AnyScope, InvalidScope, Scope, constrain
 from scopekit.scopes.form import NODE, WORKER, conjunction, split
 from scopekit.scopes.scope import from_form
@@ -116,9 +116,13 @@ def _conflict_text(
         f"  {origin} allows {scope.describe()}{_because(pins.get(origin))}"
         for origin, scope in clash
     )
+    hint = ""
+    if any(origin == DEFAULT for origin, _ in clash):
+        hint = " The client and devices run no task that was given no scope: say scope='any'."
     return (
         f"{task} cannot run anywhere: its scopes never meet.\n{named}\n"
         "Widen one of them, or split the task so that each part runs where its data is valid."
+        + hint
     )
 
 

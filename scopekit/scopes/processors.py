@@ -28,6 +28,7 @@ __all__ = (
     "kind_names",
     "order_of_worker",
     "probe_of",
+    "probed_kinds",
     "processor_type",
     "type_expression",
     "type_named",
@@ -412,6 +413,19 @@ def probe_of(name: str) -> Callable[[], int] | None:
         True
     """
     return _probes.get(name)
+
+
+def probed_kinds() -> tuple[tuple[Kind, Callable[[], int]], ...]:
+    """Return the kinds that were registered with a probe.
+
+    Returns:
+        Each kind with what counts such processors in a process.
+
+    Example:
+        >>> probed_kinds()
+        ()
+    """
+    return tuple((_by_name[name].kind, probe) for name, probe in _probes.items())
 
 
 def type_expression(kind: Kind) -> str:

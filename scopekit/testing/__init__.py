@@ -1,5 +1,7 @@
 """A simulated world to test the scheduler in: seeded, repeatable, with faults.
 
+Beside it, for programs of one's own: an accelerator that any machine has.
+
 A plan lists what users and fate do; a world carries it out with the real scheduler,
 simulated engines, connections and clocks, and looks after each event whether all is as
 it must be. Nothing here is used when scopekit runs.
@@ -11,6 +13,7 @@ Example:
 """
 
 from scopekit.graph import Wish
+from scopekit.testing.accelerators import stand_in_accelerator
 from scopekit.testing.acts import (
     Cancel,
     Crash,
@@ -75,4 +78,5 @@ __all__ = (
     "run_seeds",
     "script",
     "shrink",
+    "stand_in_accelerator",
 )

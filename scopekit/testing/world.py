@@ -490,7 +490,7 @@ class World:
         process = replace(process, labels=act.labels)
         # Before what follows from it: whoever holds something judges by the same labels.
         self._tell_topology(self.scheduler.topology.with_process(process))
-        self._take_in(ev.ProcessChanged(process, self.clock))
+        self._take_in(ev.ProcessesChanged((process,), self.clock))
 
     def _crash(self, act: acts.Crash) -> None:
         engine = self._living(act.worker)

@@ -14,12 +14,13 @@ if TYPE_CHECKING:
     from scopekit.graph import How, StoredChunk, TaskSpec, TaskState, WorkerId
     from scopekit.places import Topology
     from scopekit.rescoping import Rescoping
-    from scopekit.scopes import Processor, Scope
+    from scopekit.scopes import Kind, Processor, Scope
     from scopekit.wire.codec import PickledError
     from scopekit.wire.lending import Loan
     from scopekit.wire.parcels import Parcel
 
 __all__ = (
+    "AddKind",
     "AgentCard",
     "AgentConfig",
     "Arrived",
@@ -30,6 +31,8 @@ __all__ = (
     "Finished",
     "GiveBack",
     "HandedBack",
+    "KeptOut",
+    "KindFound",
     "Order",
     "Output",
     "Paused",
@@ -87,6 +90,7 @@ class AgentConfig:
         session: the id of the session, which names its agent in the engine.
         worker: the id by which users know the engine.
         threads: how many thread processors it has, the main thread among them.
+        kinds: further kinds of processors, each with the pickle of what counts them.
         report_header: the message header under which reports are published.
         client_key: the public key of the client, allowed to ask for chunks.
         client_memory: a card that shows whether the engine can read what the client lends.
@@ -107,6 +111,7 @@ class AgentConfig:
     lease: float | None = None
     directory: str | None = None
     path: tuple[str, ...] = ()
+    kinds: tuple[tuple[Kind, bytes], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +120,8 @@ class AgentCard:
 
     Attributes:
         borrows: True if it can read what the client lends.
+        processors: all that it has to run tasks on.
+        troubles: why it may have fewer than it should.
     """
 
     worker: WorkerId
@@ -124,6 +131,8 @@ class AgentCard:
     incarnation: str
     address: PeerAddress | None
     borrows: bool = False
+    processors: tuple[Processor, ...] = ()
+    troubles: tuple[str, ...] = ()
 
 
 # -- orders -------------------------------------------------------------------------
@@ -238,6 +247,19 @@ class Settled:
 
 
 @dataclass(frozen=True, slots=True)
+class AddKind:
+    """Count the processors of a kind, and run tasks on those that are new.
+
+    Attributes:
+        kind: the kind.
+        probe: the pickle of what counts them.
+    """
+
+    kind: Kind
+    probe: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Beat:
     """The client is still there."""
 
@@ -263,6 +285,7 @@ Order = (
     | Drop
     | Rescope
     | Settled
+    | AddKind
     | Beat
     | PinsChanged
 )
@@ -444,6 +467,29 @@ class PutFailed:
     error: PickledError
 
 
+@dataclass(frozen=True, slots=True)
+class KeptOut:
+    """A chunk that was to come here may not: its scope turned out to leave this place out."""
+
+    chunk: int
+    scope: Scope
+
+
+@dataclass(frozen=True, slots=True)
+class KindFound:
+    """The processors of a kind that there are here.
+
+    Attributes:
+        kind: the kind.
+        processors: the processors.
+        trouble: why there may be fewer than there should be, None if nothing went wrong.
+    """
+
+    kind: Kind
+    processors: tuple[Processor, ...]
+    trouble: str | None
+
+
 Report = (
     Started
     | Paused
@@ -463,4 +509,6 @@ Report = (
     | ScopeFollowed
     | ChunkPut
     | PutFailed
+    | KeptOut
+    | KindFound
 )

@@ -379,7 +379,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     def relabel(self, data, labels):
         worker = self.pick(data, self.engines)
         changed = replace(self.scheduler.topology.process(worker), labels=labels)
-        self.handle(ev.ProcessChanged(changed, self.tick()))
+        self.handle(ev.ProcessesChanged((changed,), self.tick()))
 
     @precondition(lambda self: self.engines)
     @rule(data=st.data(), planned=st.booleans())

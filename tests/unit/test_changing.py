@@ -102,7 +102,7 @@ def test_the_late_word_of_a_change_of_a_dead_process_changes_nothing(watched):
     process = watched.scheduler.topology.process(0)
     watched.leave(0)
 
-    assert watched.handle(ev.ProcessChanged(process, watched.tick())) == []
+    assert watched.handle(ev.ProcessesChanged((process,), watched.tick())) == []
     assert watched.scheduler.topology.process(0) is None
 
 
@@ -110,7 +110,7 @@ def test_more_processors_of_a_process_are_used(watched):
     watched.spawn(1, scope=ProcessScope(0), function="long")
     watched.spawn(3, scope=ProcessScope(2), function="long")
     more = Process.with_threads(0, "a", 2, ("gpu",))
-    watched.handle(ev.ProcessChanged(more, watched.tick()))
+    watched.handle(ev.ProcessesChanged((more,), watched.tick()))
     watched.spawn(5, scope=ProcessScope(0), function="long")
 
     assert watched.scheduler.tasks[5].processor == ThreadProc(0, 1)
