@@ -32,6 +32,7 @@ from scopekit.errors import (
     ScopekitError,
     ScopeViolationError,
     TaskCancelledError,
+    TaskTimeoutError,
     WorkerLostError,
 )
 from scopekit.explanation import Explanation
@@ -93,6 +94,7 @@ __all__ = (
     "TaintScope",
     "Task",
     "TaskCancelledError",
+    "TaskTimeoutError",
     "ThreadProc",
     "UnionScope",
     "WorkerLostError",

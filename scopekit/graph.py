@@ -82,6 +82,7 @@ class TaskSpec(NamedTuple):
         retries: how often it is tried again after an error of its own.
         cell: the number of the notebook cell that spawned it, or None.
         parent: the task that spawned it, or None.
+        timeout: how many seconds it may take, None for any time.
     """
 
     id: int
@@ -96,6 +97,7 @@ class TaskSpec(NamedTuple):
     retries: int = 0
     cell: int | None = None
     parent: int | None = None
+    timeout: float | None = None
 
 
 class StoredChunk(NamedTuple):

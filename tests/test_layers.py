@@ -14,7 +14,7 @@ ROOT = Path(scopekit.__file__).parent
 
 LAYERS = {
     0: ("errors", "scopes"),
-    1: ("places", "graph", "explanation", "guard"),
+    1: ("places", "graph", "explanation", "guard", "stopped"),
     2: ("scheduler",),
     3: ("handles", "engine", "wire"),
     4: (

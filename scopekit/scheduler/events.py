@@ -34,6 +34,7 @@ __all__ = (
     "HandlesAdded",
     "HandlesDropped",
     "HandlesReturned",
+    "KillWorker",
     "Refuse",
     "RetractRuns",
     "RunFailed",
@@ -42,10 +43,12 @@ __all__ = (
     "RunPaused",
     "RunResumed",
     "RunStarted",
+    "RunStopped",
     "RunsAskedBack",
     "SendChunk",
     "Settle",
     "StartRun",
+    "StopRuns",
     "TaskSpawned",
     "TimePassed",
     "WorkerJoined",
@@ -141,6 +144,27 @@ class RunHandedBack(NamedTuple):
     worker: WorkerId
     chunk: int | None
     scope: Scope | None
+    at: float
+
+
+class RunStopped(NamedTuple):
+    """An engine was told that a task is to stop, or its time is over: it will give no value.
+
+    It comes twice for a task that had begun: first at once, then when its code has ended.
+
+    Attributes:
+        processor: where it was to run, or runs.
+        over: True if nothing of it runs any more.
+        late: True if it took longer than it may.
+        started: when it began, None if it had not.
+    """
+
+    task: int
+    worker: WorkerId
+    processor: Processor
+    over: bool
+    late: bool
+    started: float | None
     at: float
 
 
@@ -255,10 +279,16 @@ class DrainEnded(NamedTuple):
 
 
 class CancelAsked(NamedTuple):
-    """A user wants a task not to run."""
+    """A user wants a task not to run, or to stop.
+
+    Attributes:
+        grace: after how many seconds its process is to be killed, if it still runs then;
+            None never does that.
+    """
 
     task: int
     at: float
+    grace: float | None = None
 
 
 class TimePassed(NamedTuple):
@@ -276,6 +306,7 @@ Event = (
     | RunFinished
     | RunFailed
     | RunHandedBack
+    | RunStopped
     | ChunkPinned
     | ChunksArrived
     | ChunksMissed
@@ -336,6 +367,21 @@ class RunsAskedBack(NamedTuple):
     cause: int
 
 
+class StopRuns(NamedTuple):
+    """Take tasks back that have not begun, and stop those that have; the engine answers."""
+
+    worker: WorkerId
+    tasks: tuple[int, ...]
+    cause: int
+
+
+class KillWorker(NamedTuple):
+    """End a process: a task that was to stop goes on in it."""
+
+    worker: WorkerId
+    cause: int
+
+
 class Settle(NamedTuple):
     """Tell whoever waits for a task how it ended.
 
@@ -367,5 +413,14 @@ class Refuse(NamedTuple):
 
 
 Command = (
-    StartRun | SendChunk | DropChunks | RetractRuns | RunsAskedBack | Settle | ForgetCalls | Refuse
+    StartRun
+    | SendChunk
+    | DropChunks
+    | RetractRuns
+    | RunsAskedBack
+    | StopRuns
+    | KillWorker
+    | Settle
+    | ForgetCalls
+    | Refuse
 )

@@ -39,20 +39,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from scopekit.errors import (
-    ScopeViolationError,
-    TaskCancelledError,
-)
+from scopekit.errors import ScopeViolationError
 from scopekit.graph import FINAL_STATES, ChunkRecord, TaskRecord
 from scopekit.scheduler import events as ev
+from scopekit.scheduler.cancelling import Cancelling
 from scopekit.scheduler.leaving import held_by_these_alone, where_it_can_go
 from scopekit.scheduler.placement import never_meet, refusal
-from scopekit.scheduler.recovering import Recovering
 from scopekit.scheduler.sending import may_come_back
 from scopekit.scopes import AnyScope
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from scopekit.errors import SchedulingError
     from scopekit.graph import WorkerId
@@ -64,7 +61,7 @@ __all__ = ("Scheduler",)
 _UNSCOPED = AnyScope()
 
 
-class Scheduler(Recovering):
+class Scheduler(Cancelling):
     """Decides what runs where.
 
     Args:
@@ -83,6 +80,7 @@ class Scheduler(Recovering):
             ev.RunFinished: self._on_finished,
             ev.RunFailed: self._on_failed,
             ev.RunHandedBack: self._on_handed_back,
+            ev.RunStopped: self._on_stopped,
             ev.ChunkPinned: self._on_pinned,
             ev.ChunksArrived: self._on_arrived,
             ev.ChunksMissed: self._on_missed,
@@ -110,7 +108,7 @@ class Scheduler(Recovering):
         self.out.begin()
         self._handlers[type(event)](event)
         # Not by recursion: a chain of thousands would be as many frames deep.
-        while self._to_place or self._to_block or self._to_use:
+        while self._to_place or self._to_block or self._to_use or self._to_cancel:
             self._follow_up()
         if self._suspects or self.loads.keeps_any:
             self._look_after_suspects()
@@ -126,10 +124,12 @@ class Scheduler(Recovering):
 
     def _look_after_suspects(self) -> None:
         while self._tend_suspects():
-            while self._to_place or self._to_block or self._to_use:
+            while self._to_place or self._to_block or self._to_use or self._to_cancel:
                 self._follow_up()
 
     def _follow_up(self) -> None:
+        if self._to_cancel:
+            self._cancel_children()
         while self._to_block:
             task, output, at = self._to_block.popleft()
             record = self.tasks.get(task)
@@ -168,6 +168,12 @@ class Scheduler(Recovering):
         record = self.tasks[spec.id] = TaskRecord(spec, at, self.out.cause)
         self.table.expect_outputs(record)
         self.table.lend(worker, spec.outputs)
+        if self._is_stopped(spec.parent):
+            self._refuse_child(record, event)
+            return
+        parent = self.tasks.get(spec.parent or 0)
+        if parent is not None and parent.state not in FINAL_STATES:
+            self._children.setdefault(parent.spec.id, []).append(spec.id)
         error = self._refused_at_spawn(record)
         if error is not None:
             record.topology = self.topology
@@ -301,6 +307,8 @@ class Scheduler(Recovering):
             return
         record.started = event.started
         if record.failures < record.spec.retries:
+            if self._stops and self._ends_stopped(record, event.finished):
+                return
             record.failures += 1
             self._unship(record)
             self._turn(record, "waiting")
@@ -342,15 +350,6 @@ class Scheduler(Recovering):
         homes = chunk.holders if chunk.state == "held" else (self._maker_worker(chunk),)
         if any(home is not None and self.topology.admits(scope, home) for home in homes):
             self.table.narrow(chunk_id, scope, self.topology)
-
-    def _sent_to(self, task: int, worker: WorkerId) -> TaskRecord | None:
-        """Returns the record of a task if that worker is the one that has it now."""
-        record = self.tasks.get(task)
-        if record is None or record.state not in ("queued", "running", "waiting"):
-            return None
-        if record.processor is None or record.processor.worker != worker:
-            return None
-        return record
 
     def _recall(self) -> None:
         """Asks back what was sent ahead of tasks that have no processor any more.
@@ -514,6 +513,7 @@ class Scheduler(Recovering):
                 self._miss_again(record, event.at)
         for record in interrupted.values():
             self._rerun(record, event, begun=record.spec.id in began)
+        self._kills = {t: kill for t, kill in self._kills.items() if kill[0] != event.worker}
         for chunk in lost.values():
             if chunk.state == "lost" and chunk.handles > 0 and not chunk.told:
                 self._make_again([chunk], event.at)
@@ -539,6 +539,8 @@ class Scheduler(Recovering):
                 record = self.tasks[task]
                 if not record.allowed & elsewhere or record.state == "running":
                     continue
+                if task in self._stops:
+                    continue
                 if record.missing and not record.may_have_begun:
                     self._retract(record)
                     self._count_unplanned(record)
@@ -555,18 +557,10 @@ class Scheduler(Recovering):
         for worker in event.workers:
             self._to_use.extend(load.processor for load in self.loads.of_worker.get(worker, ()))
 
-    def _on_cancel(self, event: ev.CancelAsked) -> None:
-        record = self.tasks.get(event.task)
-        if record is None or record.state in FINAL_STATES:
-            return
-        if record.processor is not None and (record.state == "running" or not record.missing):
-            return
-        self._retract(record)
-        error = TaskCancelledError(f"{record.spec.name} was cancelled before it ran")
-        self._end(record, "cancelled", error, at=event.at)
-
     def _on_time(self, event: ev.TimePassed) -> None:
         self._at = self._clock = event.at
+        if self._kills:
+            self._kill_overdue(event.at)
         for task in list(self._unmatched):
             record = self.tasks[task]
             if record.deadline is not None and event.at >= record.deadline:
@@ -577,12 +571,12 @@ class Scheduler(Recovering):
             self._ask_back_for(load)
 
     def next_deadline(self) -> float | None:
-        """Returns the time at which a wait for a processor ends, if there is one."""
-        deadlines: Iterable[float] = (
-            deadline
-            for task in self._unmatched
-            if (deadline := self.tasks[task].deadline) is not None
-        )
+        """Returns the time at which the next wait ends, for a processor or for a run to stop."""
+        if not self._unmatched and not self._kills:
+            return None
+        waits = (self.tasks[task].deadline for task in self._unmatched)
+        deadlines = [deadline for deadline in waits if deadline is not None]
+        deadlines += [until for _, until in self._kills.values()]
         return min(deadlines, default=None)
 
 

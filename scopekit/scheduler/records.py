@@ -49,12 +49,18 @@ class Records:
         self._unmatched: dict[int, None] = {}
         self._suspects: dict[int, None] = {}
         self._unplanned: dict[int, None] = {}  # whose results others were sent ahead for
+        # Tasks that engines were asked to stop and have not answered for, processes that are
+        # to be killed for a task from some time on, and what tasks have spawned.
+        self._stops: dict[int, None] = {}
+        self._kills: dict[int, tuple[WorkerId, float]] = {}
+        self._children: dict[int, list[int]] = {}
         self._finished: deque[int] = deque()
         self._finished_before = 0
         # What is to be done before the next event.
         self._to_block: deque[tuple[int, int, float]] = deque()
         self._to_place: deque[int] = deque()
         self._to_use: deque[Processor] = deque()
+        self._to_cancel: deque[int] = deque()
         self._at = 0.0
         # By the client's clock alone: engines have clocks of their own.
         self._clock = 0.0
@@ -74,6 +80,15 @@ class Records:
             record = self.tasks.get(task)
             if record is not None:
                 yield record
+
+    def _sent_to(self, task: int, worker: WorkerId) -> TaskRecord | None:
+        """Returns the record of a task if that worker is the one that has it now."""
+        record = self.tasks.get(task)
+        if record is None or record.state not in ("queued", "running", "waiting"):
+            return None
+        if record.processor is None or record.processor.worker != worker:
+            return None
+        return record
 
     # -- scopes of a task ----------------------------------------------------------
 
@@ -157,7 +172,7 @@ class Records:
     def busy(self) -> dict[WorkerId, int]:
         """Counts the tasks that each worker was sent and has not finished."""
         return {
-            worker: sum(len(load.tasks) for load in loads)
+            worker: sum(len(load.tasks) + len(load.lingering) for load in loads)
             for worker, loads in self.loads.of_worker.items()
         }
 

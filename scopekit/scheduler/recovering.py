@@ -161,6 +161,8 @@ class Recovering(Placing):
         if record.state in FINAL_STATES:
             return
         spec = record.spec
+        if self._stops and self._ends_stopped(record, event.at):
+            return
         if begun and not event.planned:
             record.deaths += 1
         self._turn(record, "waiting")

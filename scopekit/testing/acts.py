@@ -75,6 +75,8 @@ class Spawn:
         retries: how often it is tried again.
         fails: how many of its runs raise, -1 for all.
         kills: how many of its runs kill their process, -1 for all.
+        stubborn: True if its code goes on when it is told to stop.
+        limit: how many seconds it may take, None for any time.
     """
 
     at: float
@@ -91,6 +93,8 @@ class Spawn:
     retries: int = 0
     fails: int = 0
     kills: int = 0
+    stubborn: bool = False
+    limit: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +125,17 @@ class Drop:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """The user wants a task not to run."""
+    """The user wants a task not to run, or to stop.
+
+    Attributes:
+        at: when.
+        task: its id.
+        grace: after how many seconds its process is to be killed, None for never.
+    """
 
     at: float
     task: int
+    grace: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +247,8 @@ class Plan:
         acts: what users and fate do, in the order of time.
         latency: how long a message takes, in seconds, give or take.
         patience: after how long an engine asks for inputs that did not come.
+        snatching: how many of the tasks that an engine is asked to hand back are cancelled
+            in this very moment.
     """
 
     seed: int
@@ -243,6 +256,7 @@ class Plan:
     acts: tuple[Act, ...]
     latency: float = 0.001
     patience: float = 2.0
+    snatching: float = 0.0
 
 
 def script(plan: Plan) -> str:
@@ -271,7 +285,7 @@ def script(plan: Plan) -> str:
     lines += ["        ),", "        acts=("]
     lines += [f"            {_said(act)}," for act in plan.acts]
     lines += ["        ),"]
-    for name in ("latency", "patience"):
+    for name in ("latency", "patience", "snatching"):
         if getattr(plan, name) != getattr(Plan(0, (), ()), name):
             lines.append(f"        {name}={getattr(plan, name)!r},")
     return "\n".join([*lines, "    )", ")"])

@@ -11,18 +11,19 @@ from scopekit.errors import (
     SchedulingError,
     ScopeConflictError,
     TaskCancelledError,
+    TaskTimeoutError,
     WorkerLostError,
 )
 from scopekit.scheduler.placement import never_meet
-from scopekit.testing.engines import TaskError, value_of
 from scopekit.testing.watching import Violation
+from scopekit.testing.work import TaskError, value_of
 
 if TYPE_CHECKING:
     from scopekit.graph import WorkerId
     from scopekit.scheduler import Scheduler
     from scopekit.scheduler.events import Settle
     from scopekit.testing.acts import Spawn
-    from scopekit.testing.engines import Held
+    from scopekit.testing.work import Held
 
 __all__ = ("Truth",)
 
@@ -41,6 +42,7 @@ class Truth:
         deaths: of each task, how many processes died that were told to run it.
         kills: how many processes each task killed.
         cancelled: what the user wanted not to run.
+        late: what took longer than it may.
         unreadable: chunks that no process could read.
     """
 
@@ -51,6 +53,7 @@ class Truth:
     deaths: dict[int, int] = field(default_factory=dict)
     kills: dict[int, int] = field(default_factory=dict)
     cancelled: dict[int, None] = field(default_factory=dict)
+    late: dict[int, None] = field(default_factory=dict)
     unreadable: dict[int, None] = field(default_factory=dict)
     faults: int = 0
 
@@ -119,6 +122,8 @@ class Truth:
             right = task in self.cancelled and isinstance(failure, TaskCancelledError)
         elif state == "blocked":
             right = settle.origin is not None and self._needs(task, settle.origin)
+        elif isinstance(failure, TaskTimeoutError):
+            right = task in self.late and state == "failed"
         elif isinstance(failure, TaskError):
             right = self.failed.get(task, 0) > spawn.retries or self._needs_unreadable(spawn)
         elif isinstance(failure, SchedulingError):
