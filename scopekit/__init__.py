@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from scopekit.api import (
     as_completed,
+    cancelled,
     compatible_processors,
     connect,
     current_task,
@@ -99,6 +100,7 @@ __all__ = (
     "UnionScope",
     "WorkerLostError",
     "as_completed",
+    "cancelled",
     "compatible_processors",
     "connect",
     "constrain",

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = (
     "as_completed",
+    "cancelled",
     "compatible_processors",
     "connect",
     "current_task",
@@ -183,7 +184,8 @@ def options(**options: Any) -> OptionSet:
     """Gives options to the spawn that follows: ``options(name="fit").spawn(f, x)``.
 
     Args:
-        options: scope, compute_scope, result_scope, single, name, wait_for, idempotent.
+        options: scope, compute_scope, result_scope, single, name, wait_for, idempotent,
+            retries, timeout.
 
     Raises:
         ScopeError: an option is unknown or makes no sense.
@@ -286,6 +288,24 @@ def tochunk(value: Any, processor: Processor | None = None, scope: Any = None) -
 def current_task() -> RunningTask | None:
     """Returns the task that the current code runs in, None outside of tasks."""
     return running_task.get()
+
+
+def cancelled() -> bool:
+    """Tells whether the task that the current code runs in was asked to stop.
+
+    A task that takes long and runs on another thread than an engine's main one asks from time
+    to time, and returns then: what it returns is dropped.
+
+    Returns:
+        True if it was cancelled, or took longer than its ``timeout=`` allows; False
+        otherwise, and outside of tasks.
+
+    Example:
+        >>> cancelled()
+        False
+    """
+    task = running_task.get()
+    return task is not None and task.id in task.agent.stops.marks
 
 
 def task_processor() -> Processor:

@@ -18,7 +18,7 @@ from scopekit.errors import (
     TaskCancelledError,
 )
 from scopekit.gather import gather, wait_for
-from scopekit.handles import Chunk, Task
+from scopekit.handles import CANCEL_SECONDS, Chunk, Task
 from scopekit.scheduler.placement import allowed_mask, never_meet, refusal
 from scopekit.scopes import AnyScope, as_scope
 from scopekit.spawning import Spawner
@@ -62,6 +62,13 @@ class Inside(Spawner):
         self._agent = agent
 
     # -- spawning ---------------------------------------------------------------------
+
+    def _check_may_spawn(self) -> None:
+        here = _running()
+        stops = self._agent.stops
+        if here.id in stops.marks:
+            stops.check(here.id)
+            raise TaskCancelledError(f"{here.name} is to stop, and spawns nothing more")
 
     def _owns(self, handle: Task | Chunk) -> bool:
         home = handle._session if isinstance(handle, Task) else handle._home
@@ -218,9 +225,14 @@ class Inside(Spawner):
         """Takes note that a handle is gone."""
         self._agent.children.give_back_handle(chunk_id)
 
-    def cancel_task(self, task: Task) -> bool:
-        """Cancels a task that has not begun, if it is here."""
-        return self._agent.cancel_child(task)
+    def cancel_task(self, task: Task, grace: float | None = None) -> bool:
+        """Cancels a task that a task of this process spawned."""
+        if not task.done() or task.cancelled():
+            self._agent.cancel_child(task, grace)
+        here = running_task.get()
+        if here is not None and not task.done() and self._agent.reachable:
+            self._help(task.done, time.monotonic() + CANCEL_SECONDS)
+        return task.cancelled()
 
     def call_back(self, callback: Callable[[], None]) -> None:
         """Runs the callbacks of a future."""

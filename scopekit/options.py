@@ -52,6 +52,7 @@ class Options:
         wait_for: seconds to wait for a processor that does not exist yet.
         idempotent: False if it may not be started again after its worker died.
         retries: how often to try again after an error that the function raised.
+        timeout: seconds that it may take from its start on its processor, any time if None.
     """
 
     scope: Any = None
@@ -62,6 +63,7 @@ class Options:
     wait_for: float = 0.0
     idempotent: bool = True
     retries: int = 0
+    timeout: float | None = None
 
     @classmethod
     def checked(cls, given: dict[str, Any], where: str) -> Options:
@@ -140,6 +142,8 @@ def _checked(name: str, value: Any) -> Any:
         return _known_worker(value)
     if name == "wait_for" and not _is_seconds(value):
         raise ScopeError(f"wait_for={value!r} is no number of seconds; give 0 or more")
+    if name == "timeout" and value is not None and not _is_limit(value):
+        raise ScopeError(f"timeout={value!r} is no number of seconds; give more than 0, or None")
     if name == "name" and not (value is None or isinstance(value, str)):
         raise ScopeError(f"name={value!r} is no text")
     if name == "retries" and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
@@ -151,6 +155,10 @@ def _checked(name: str, value: Any) -> Any:
 
 def _is_seconds(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0
+
+
+def _is_limit(value: Any) -> bool:
+    return _is_seconds(value) and 0 < value < float("inf")
 
 
 def _known_worker(worker: Any) -> Any:

@@ -23,7 +23,7 @@ from scopekit.errors import NoProcessorError, ScopeError, ScopekitError, TaskCan
 from scopekit.fetching import Fetcher
 from scopekit.gather import gather, gather_chunks, wait_for
 from scopekit.graph import ChunkRecord, StoredChunk, TaskSpec
-from scopekit.handles import Chunk, HiddenHandleError, Task
+from scopekit.handles import CANCEL_SECONDS, Chunk, HiddenHandleError, Task
 from scopekit.options import (
     Options,
     block_options,
@@ -506,9 +506,15 @@ class Session(Spawner):
             self._driver.handle(ev.ChunkStored(stored, holder, time.time()))
         return Chunk(self, stored.id, self.chunk_facts(stored.id))
 
-    def cancel_task(self, task: Task) -> bool:
-        """Cancels a task that was not sent yet."""
-        self._driver.handle(ev.CancelAsked(task.id, time.time()))
+    def cancel_task(self, task: Task, grace: float | None = None) -> bool:
+        """Cancels a task; waits a little for its engine's word, where it takes one."""
+        # What was cancelled may still run, and is asked again.
+        if not task.done() or task.cancelled():
+            self._driver.handle(ev.CancelAsked(task.id, time.time(), grace))
+            self._driver.send_now()
+        if not task.done():
+            with contextlib.suppress(TimeoutError):
+                task.wait(CANCEL_SECONDS)
         return task.cancelled()
 
     def call_back(self, callback: Callable[[], None]) -> None:

@@ -188,6 +188,7 @@ class Spawner:
             merged.retries,
             cell,
             self._parent(),
+            merged.timeout,
         )
         task = Task(self, task_id, name, chunks[0])
         if outputs:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from scopekit.errors import TaskCancelledError, TaskTimeoutError
 
-__all__ = ("cancelled_error", "timeout_error")
+__all__ = ("bereft_error", "cancelled_error", "timeout_error")
 
 
 def cancelled_error(name: str, place: str | None = None) -> TaskCancelledError:
@@ -20,6 +20,22 @@ def cancelled_error(name: str, place: str | None = None) -> TaskCancelledError:
     """
     when = "before it ran" if place is None else f"while it ran on {place}"
     return TaskCancelledError(f"{name} was cancelled {when}")
+
+
+def bereft_error(name: str, origin: str) -> TaskCancelledError:
+    """Makes the error of a task that needs the result of one that was cancelled.
+
+    Args:
+        name: its name.
+        origin: the name of the one that was cancelled.
+
+    Example:
+        >>> print(bereft_error("plot-1", "fit-1"))
+        plot-1 was cancelled: it needs the result of fit-1, which was cancelled
+    """
+    return TaskCancelledError(
+        f"{name} was cancelled: it needs the result of {origin}, which was cancelled"
+    )
 
 
 def timeout_error(name: str, place: str, seconds: float) -> TaskTimeoutError:

@@ -20,18 +20,19 @@ from scopekit.engine.children import Children
 from scopekit.engine.context import RunningTask, running_task
 from scopekit.engine.handlecounts import HandleCounts
 from scopekit.engine.runner import run_task
+from scopekit.engine.stopping import Stops
 from scopekit.engine.store import Store
 from scopekit.errors import (
     ChunkLostError,
     ScopeError,
     ScopekitError,
     ScopeViolationError,
-    TaskCancelledError,
 )
 from scopekit.graph import StoredChunk
 from scopekit.guard import guard
 from scopekit.handles import Chunk, Task, handles_become, reviver
 from scopekit.scopes import AnyScope
+from scopekit.stopped import bereft_error, cancelled_error, timeout_error
 from scopekit.wire import messages as msg
 from scopekit.wire.codec import FIRST_INPUT, dump_error, load_value
 from scopekit.wire.lending import LoanOverError
@@ -41,10 +42,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from scopekit.engine.lanes import Lane
+    from scopekit.engine.stopping import Running
     from scopekit.graph import WorkerId
     from scopekit.places import Topology
     from scopekit.scopes import Processor, Scope
-    from scopekit.wire.codec import PickledError
     from scopekit.wire.lending import Lender
     from scopekit.wire.parcels import Parcel
     from scopekit.wire.peers import Given, Pushed
@@ -158,10 +159,13 @@ class Agent:
         self._push = push
         self._functions: dict[bytes, _Function] = {}
         self._pending: list[msg.Report] = []
-        self._running: dict[int, tuple[float, bool]] = {}
+        self._running: dict[int, Running] = {}
+        self.stops = Stops(self._running)
         # What was ordered and has not begun. To begin a task is to take it out of here,
         # and so is to hand it back: only one of the two can.
         self._ordered: dict[int, _Pending] = {}
+        # What is to stop that has not come yet, told on a quicker way than orders take.
+        self._doomed: dict[int, None] = {}
         self._waiting: dict[int, list[_Pending]] = {}
         self._wanted: dict[int, list[WorkerId]] = {}
         # That a chunk may not come here can be heard before the order that waits for it.
@@ -193,6 +197,8 @@ class Agent:
             msg.Send: self._on_send,
             msg.Retract: self._on_retract,
             msg.GiveBack: self._on_give_back,
+            msg.Stop: self._on_stop,
+            msg.Limit: self._on_limit,
             msg.Drop: self._on_drop,
             msg.Settled: self._on_settled,
             msg.Beat: lambda _: None,
@@ -223,6 +229,10 @@ class Agent:
         # Forgotten here, not where it runs: the order after next may bring it again.
         for digest in order.forget:
             self._functions.pop(digest, None)
+        if self._doomed and order.task in self._doomed:
+            self.stops.forget(order.task)
+            self._tell_stopped(order)
+            return
         pending = self._ordered[order.task] = _Pending(order, function)
         if not order.inputs or not self._has_to_wait(pending):
             self._submit(pending)
@@ -390,15 +400,85 @@ class Agent:
             for task in order.tasks:
                 self._take_out(task)
 
-    def _take_out(self, task: int) -> bool:
-        """Takes a task away that has not begun; tells whether there was one."""
+    def _take_out(self, task: int) -> _Pending | None:
+        """Takes a task away that has not begun, if there is one."""
         pending = self._ordered.pop(task, None)
         if pending is None:
-            return False
+            return None
         self._stop_waiting(pending)
+        self.stops.forget(task)
         if pending.spawned_here:
             self.children.let_go(pending)
-        return True
+        return pending
+
+    # -- stopping ---------------------------------------------------------------
+
+    def _on_limit(self, order: msg.Limit) -> None:
+        self.stops.limits[order.task] = order.seconds
+
+    def _on_stop(self, order: msg.Stop) -> None:
+        for task in order.tasks:
+            self._doomed.pop(task, None)
+        self.stop(order.tasks)
+
+    def stop_early(self, tasks: Iterable[int]) -> None:
+        """Stops tasks on a way that is quicker than that of orders, by which some may yet come.
+
+        The order to stop them comes as well, after all that it may be about.
+        """
+        with self._lock:
+            unknown = [t for t in tasks if t not in self._ordered and t not in self._running]
+            self._doomed.update(dict.fromkeys(unknown))
+        self.stop(tasks)
+
+    def stop(self, tasks: Iterable[int], *, late: bool = False) -> None:
+        """Takes tasks back that have not begun, and has those stop that run.
+
+        Args:
+            tasks: the tasks.
+            late: True for those that run longer than they may.
+        """
+        for task in tasks:
+            with self._lock:
+                pending = self._take_out(task)
+                running = None if pending else self.stops.mark(task, late=late)
+            if pending is not None:
+                self._tell_stopped(pending.order)
+            elif running is not None:
+                self._tell_stopped(running[2], started=running[0], late=late)
+        self.children.nudge()
+        self._flush()
+
+    def _tell_stopped(
+        self, order: msg.Run, *, started: float | None = None, late: bool = False
+    ) -> None:
+        """Reports that a task gives no value, and tells those here who wait for one."""
+        over = started is None
+        self.report_soon(msg.Stopped(order.task, order.processor, over, late, started, time.time()))
+        if not self.children.waited_for:
+            return
+        place = None if over else self._place(order.processor)
+        error: ScopekitError = cancelled_error(order.name, place)
+        if late and place is not None:
+            error = timeout_error(order.name, place, self.stops.limits.get(order.task, 0.0))
+        self.children.stop(order.task, error)
+        self._end_waiting(
+            order.outputs,
+            lambda other: self.children.stop(
+                other.task, error if late else bereft_error(other.name, order.name)
+            ),
+        )
+
+    def _end_stopped(self, order: msg.Run, report: msg.Report, started: float) -> msg.Report:
+        """Replaces the word of how a task ended that was to stop by the word that it stopped."""
+        mark = self.stops.end(order.task)
+        if mark is None:
+            return report
+        with self._lock:
+            for output in order.outputs:
+                self._wanted.pop(output, None)
+        kept = tuple(output for output in order.outputs if output in self.store)
+        return msg.Stopped(order.task, order.processor, True, mark.late, started, time.time(), kept)
 
     def _on_settled(self, order: msg.Settled) -> None:
         self.children.settle(order)
@@ -421,10 +501,14 @@ class Agent:
 
     def _run(self, pending: _Pending) -> None:
         order = pending.order
-        if self._closed or self._ordered.pop(order.task, None) is None:
+        if self._closed or order.task not in self._ordered:
             return
         started = time.time()
-        self._running[order.task] = (started, False)
+        # Before it is taken out: whoever is to stop it finds it here or there.
+        self._running[order.task] = (started, False, order)
+        if self._ordered.pop(order.task, None) is None:
+            self._running.pop(order.task, None)
+            return
         if self._dozing:
             self._wake.set()
         task = RunningTask(order.task, order.name, order.processor, self)
@@ -436,6 +520,8 @@ class Agent:
             reviver.reset(whose)
             running_task.reset(token)
         self._running.pop(order.task, None)
+        if self.stops.marks or self.stops.limits:
+            report = self._end_stopped(order, report, started)
         if self._released:
             self._drop_released()
         if type(report) is msg.Finished:
@@ -451,10 +537,12 @@ class Agent:
         if type(report) is msg.Finished:
             self.children.done(report.task, report.value)
         elif type(report) is msg.RunError and pending.spawned_here:
-            ended = self.children.fail(report.task, report.error)
-            self._fail_waiting(pending.order.outputs if ended else (), report.error)
+            error = report.error
+            if self.children.fail(report.task, error):
+                outputs = pending.order.outputs
+                self._end_waiting(outputs, lambda order: self.children.fail(order.task, error))
 
-    def _fail_waiting(self, chunks: Iterable[int], error: PickledError) -> None:
+    def _end_waiting(self, chunks: Iterable[int], end: Callable[[msg.Run], object]) -> None:
         """Ends what was kept here and needs what will never be made."""
         todo = list(chunks)
         while todo:
@@ -462,7 +550,7 @@ class Agent:
                 waiting = [p for p in self._waiting.get(todo.pop(), ()) if p.spawned_here]
                 taken = [p for p in waiting if self._take_out(p.order.task)]
             for pending in taken:
-                self.children.fail(pending.order.task, error)
+                end(pending.order)
                 todo += pending.order.outputs
 
     def _attempt(self, order: msg.Run, function: _Function, started: float) -> msg.Report:
@@ -582,16 +670,12 @@ class Agent:
         _, parcel = self._fetch(stored.processor.worker, [chunk])[0]
         return load_parcel(parcel), stored.scope
 
-    def cancel_child(self, task: Task) -> bool:
-        """Cancels a task that was spawned and kept here, if it has not begun."""
-        with self._lock:
-            taken = self._take_out(task.id)
-        if taken:
-            error = TaskCancelledError(f"{task.name} was cancelled before it ran")
-            now = time.time()
-            failure = dump_error(error, self._place())
-            self._report(msg.RunError(task.id, failure, now, now))
-        return taken
+    def cancel_child(self, task: Task, grace: float | None) -> None:
+        """Cancels a task that was spawned here: at once if it is here, else by the client."""
+        self.stop((task.id,))
+        if grace is not None or not task.done():
+            self.report_soon(msg.CancelWanted(task.id, grace))
+            self._flush()
 
     @property
     def reachable(self) -> bool:
@@ -663,6 +747,10 @@ class Agent:
             self.children.report_handles()
             self.children.report_blocked(_FLUSH_SECONDS)
             self._note_running()
+            if self.stops.limits and (overdue := self.stops.overdue()):
+                self.stop(overdue, late=True)
+            if self.stops.marks:
+                self.stops.urge()
             if self._waiting:
                 self._note_waiting()
             self._flush_pushes()
@@ -672,9 +760,9 @@ class Agent:
         """Reports the tasks that have run for a while: short ones end before they count."""
         now = time.time()
         with self._lock:
-            for task, (started, told) in list(self._running.items()):
+            for task, (started, told, order) in list(self._running.items()):
                 if not told and now - started >= _FLUSH_SECONDS:
-                    self._running[task] = (started, True)
+                    self._running[task] = (started, True, order)
                     self._pending.append(msg.Started(task, started))
 
     def _note_waiting(self) -> None:

@@ -9,7 +9,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
-from scopekit.errors import ScopekitError
+from scopekit.errors import ScopekitError, TaskCancelledError
 from scopekit.wire import messages as msg
 from scopekit.wire.codec import KnownFunctions
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from scopekit.engine.lanes import Lane
+    from scopekit.engine.stopping import Stops
     from scopekit.graph import StoredChunk, TaskSpec, WorkerId
     from scopekit.handles import Task
     from scopekit.scopes import Processor
@@ -63,6 +64,7 @@ class Line(Protocol):
 
 class _Agent(Protocol):
     worker: WorkerId
+    stops: Stops
 
     def report_soon(self, report: msg.Report) -> None: ...
 
@@ -150,6 +152,8 @@ class Children:
         if keep is None:
             self._agent.flush()
             return
+        if spec.timeout is not None:
+            self._agent.stops.limits[spec.id] = spec.timeout
         order = msg.Run(
             spec.id,
             spec.name,
@@ -175,8 +179,7 @@ class Children:
         processor = pending.order.processor
         with self._lock:
             self._ready.setdefault(processor, {})[pending.order.task] = pending
-            if self._helping:
-                self._tell()
+            self.nudge()
             if processor in self._summoned:
                 return
             self._summoned.add(processor)
@@ -228,6 +231,19 @@ class Children:
             self._end(task, error)
         return True
 
+    def stop(self, task_id: int, error: ScopekitError) -> None:
+        """Takes note that a task was cancelled, or stopped since it took too long."""
+        with self._lock:
+            self._tried_again.discard(task_id)
+            task = self.waited_for.pop(task_id, None)
+        if task is None:
+            return
+        for handle in (task, *task.outputs.values()):
+            with self._lock:
+                self.outputs.pop(handle.chunk_id, None)
+            handle.mark_stopped(error)
+        self.nudge()
+
     def settle(self, order: msg.Settled) -> None:
         """Takes note of how a task ended elsewhere, or that it did not end well."""
         with self._lock:
@@ -238,10 +254,11 @@ class Children:
         for handle, stored in zip((task, *task.outputs.values()), order.results, strict=False):
             handle.stored = stored
         task.plain_value = order.value
-        if order.state == "cancelled":
+        if order.state == "cancelled" and order.error is not None:
+            error = TaskCancelledError(order.error.message)
             for handle in (task, *task.outputs.values()):
-                handle.mark_cancelled()
-            self._tell()
+                handle.mark_stopped(error)
+            self.nudge()
             return
         self._end(task, order.error)
 
@@ -254,6 +271,10 @@ class Children:
             else:
                 who = f"raised by task {task.name} on {error.place}"
                 handle.set_exception(error.rebuild(who))
+        self.nudge()
+
+    def nudge(self) -> None:
+        """Has those who wait here look whether they may go on."""
         if self._helping:
             self._tell()
 
@@ -303,14 +324,20 @@ class Children:
             holds: what it waits for.
             until: when to give up, by the monotonic clock; None never gives up.
             wanted: the task that it waits for, which runs first if it is here.
+
+        Raises:
+            Interrupted: the caller is to stop.
         """
-        while not holds() and not self._closed:
-            if until is not None and time.monotonic() >= until:
-                return
-            if not self._run_one(processor, wanted):
-                self._agent.flush()
-                self._await_news(task, processor, holds, until)
-        self._unblock(task)
+        try:
+            while not holds() and not self._closed:
+                self._agent.stops.check(task)
+                if until is not None and time.monotonic() >= until:
+                    return
+                if not self._run_one(processor, wanted):
+                    self._agent.flush()
+                    self._await_news(task, processor, holds, until)
+        finally:
+            self._unblock(task)
 
     def _unblock(self, task: int) -> None:
         with self._lock:
@@ -365,6 +392,8 @@ class Children:
 
         def something() -> bool:
             if holds() or self._closed or bool(self._ready.get(processor)):
+                return True
+            if self._agent.stops.wants(task):
                 return True
             return self._level() < _DEEPEST_OTHERS and not lane.idle()
 

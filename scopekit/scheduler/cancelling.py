@@ -64,6 +64,8 @@ class Cancelling(Recovering):
 
     def _on_stopped(self, event: ev.RunStopped) -> None:
         self._at = event.at
+        if event.kept:
+            self._drop_results(event)
         record = self._sent_to(event.task, event.worker)
         if record is None:
             self._note_lingering(event)
@@ -80,6 +82,15 @@ class Cancelling(Recovering):
             self._end(record, "failed", error, at=event.at)
         else:
             self._end(record, "cancelled", cancelled_error(name, place), at=event.at)
+
+    def _drop_results(self, event: ev.RunStopped) -> None:
+        """Has an engine forget what a stopped run made, unless it had that from an earlier one."""
+        if self.topology.process(event.worker) is None:
+            return
+        for kept in event.kept:
+            chunk = self.table.records.get(kept)
+            if chunk is None or event.worker not in chunk.holders:
+                self.out.drop(event.worker, kept)
 
     def _note_lingering(self, event: ev.RunStopped) -> None:
         """Takes note that the code of a task goes on which counts no more, or has ended."""

@@ -157,6 +157,7 @@ class RunStopped(NamedTuple):
         over: True if nothing of it runs any more.
         late: True if it took longer than it may.
         started: when it began, None if it had not.
+        kept: results that it made all the same, and that nobody wants.
     """
 
     task: int
@@ -166,6 +167,7 @@ class RunStopped(NamedTuple):
     late: bool
     started: float | None
     at: float
+    kept: tuple[int, ...] = ()
 
 
 class ChunkPinned(NamedTuple):

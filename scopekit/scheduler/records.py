@@ -136,9 +136,12 @@ class Records:
         if record.state == "waiting":
             missing = self.missing_names(record)
             return explain(name, operands, self.topology, outcome="waiting", waiting_for=missing)
-        if record.state in ("blocked", "cancelled"):
+        if record.state == "cancelled":
+            rule = "before it ran" if record.started is None else "while it ran"
+            return explain(name, operands, seen, outcome="cancelled", rule=rule)
+        if record.state == "blocked":
             origin = () if record.origin is None else (self.name_of(record.origin),)
-            return explain(name, operands, seen, outcome=record.state, waiting_for=origin)
+            return explain(name, operands, seen, outcome="blocked", waiting_for=origin)
         if isinstance(record.failure, NoProcessorError) or record.state == "unmatched":
             return explain(name, operands, seen, outcome="unmatched")
         if record.processor is None and record.state == "queued":

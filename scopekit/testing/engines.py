@@ -353,7 +353,10 @@ class Engine:
         spawn, processor, started = run.pending.spawn, run.pending.processor, run.started
         del self._running[processor]
         if run.stopped:
-            over = (True, run.late, started, self._now)
+            # What it does not notice it brings to its end.
+            made = spawn.stubborn and self._make(spawn, processor, run.values, started)
+            kept = tuple(chunk.id for chunk in made.results) if made else ()
+            over = (True, run.late, started, self._now, kept)
             self._end_run(ev.RunStopped(spawn.task, self.worker, processor, *over))
         elif spawn.fails < 0 or number <= spawn.fails:
             error = TaskError(f"task {spawn.task} raised")
@@ -364,7 +367,7 @@ class Engine:
 
     def _make(
         self, spawn: Spawn, processor: Processor, inputs: list[int], started: float
-    ) -> ev.Event:
+    ) -> ev.RunFinished:
         scope = self._scope_of_results(spawn, processor)
         results = []
         for output in range(spawn.outputs):

@@ -214,14 +214,14 @@ def draw_plan(seed: int, size: Size | None = None) -> Plan:
     in_time = sorted(_with_stops(seed, drawing.acts), key=lambda act: act.at)
     latency = drawing.random.choice((0.0002, 0.001, 0.001, 0.02))
     plan = acts.Plan(seed, tuple(drawing.workers), tuple(in_time), latency)
-    return replace(plan, snatching=Random(f"snatches of {seed}").choice((0.0, 0.0, 0.5)))
+    return replace(plan, snatching=Random(f"snatches of {seed}").choice((0.0, 0.0, 0.0, 0.5)))
 
 
 def _with_stops(seed: int, drawn: list[Act]) -> list[Act]:
     """Draws which tasks are cancelled while they run, with what their code does about it."""
     random = Random(f"stops of {seed}")
     cancelling, stubborn, limited = (
-        float(random.random() < chance) * random.random() for chance in (0.5, 0.5, 0.25)
+        float(random.random() < chance) * random.random() for chance in (0.3, 0.5, 0.12)
     )
     found: list[Act] = []
     for act in drawn:

@@ -24,11 +24,13 @@ __all__ = (
     "Arrived",
     "Beat",
     "Borrowed",
+    "CancelWanted",
     "ChunkPut",
     "Drop",
     "Finished",
     "GiveBack",
     "HandedBack",
+    "Limit",
     "Order",
     "Output",
     "Paused",
@@ -47,6 +49,8 @@ __all__ = (
     "Spawned",
     "Started",
     "StillWaiting",
+    "Stop",
+    "Stopped",
     "TopologyChanged",
     "Unheld",
 )
@@ -196,6 +200,21 @@ class GiveBack:
 
 
 @dataclass(frozen=True, slots=True)
+class Stop:
+    """Take tasks back that have not begun, and stop those that run; say so of each."""
+
+    tasks: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A task that follows may take so many seconds."""
+
+    task: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Drop:
     """Forget chunks."""
 
@@ -224,7 +243,9 @@ class Beat:
     """The client is still there."""
 
 
-Order = TopologyChanged | Run | Put | Send | Retract | GiveBack | Drop | Settled | Beat
+Order = (
+    TopologyChanged | Run | Put | Send | Retract | GiveBack | Stop | Limit | Drop | Settled | Beat
+)
 
 # -- reports ------------------------------------------------------------------------
 
@@ -292,6 +313,39 @@ class HandedBack:
     task: int
     chunk: int | None = None
     scope: Scope | None = None
+
+
+class Stopped(NamedTuple):
+    """A task gives no value: it was taken back, or told to stop.
+
+    Attributes:
+        processor: where it was to run, or runs.
+        over: True if nothing of it runs any more; else a second word will say so.
+        late: True if its time was over.
+        started: when it began, None if it had not.
+        at: when.
+        kept: results that are here all the same.
+    """
+
+    task: int
+    processor: Processor
+    over: bool
+    late: bool
+    started: float | None
+    at: float
+    kept: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CancelWanted:
+    """A task wants one not to run, or to stop, that it spawned and that is elsewhere.
+
+    Attributes:
+        grace: after how many seconds its process is to be killed, None for never.
+    """
+
+    task: int
+    grace: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -382,6 +436,8 @@ Report = (
     | Finished
     | RunError
     | HandedBack
+    | Stopped
+    | CancelWanted
     | Arrived
     | StillWaiting
     | Output
