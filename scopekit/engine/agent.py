@@ -231,7 +231,6 @@ class Agent:
             self._functions.pop(digest, None)
         if self._doomed and order.task in self._doomed:
             self.stops.forget(order.task)
-            self._tell_stopped(order)
             return
         pending = self._ordered[order.task] = _Pending(order, function)
         if not order.inputs or not self._has_to_wait(pending):
@@ -424,11 +423,14 @@ class Agent:
     def stop_early(self, tasks: Iterable[int]) -> None:
         """Stops tasks on a way that is quicker than that of orders, by which some may yet come.
 
-        The order to stop them comes as well, after all that it may be about.
+        The order to stop them comes as well, after all that it may be about. What has ended
+        here was reported before, so that what is said of it now changes nothing.
         """
         with self._lock:
             unknown = [t for t in tasks if t not in self._ordered and t not in self._running]
             self._doomed.update(dict.fromkeys(unknown))
+            now = time.time()
+            self._pending += (msg.Stopped(t, None, True, False, None, now) for t in unknown)
         self.stop(tasks)
 
     def stop(self, tasks: Iterable[int], *, late: bool = False) -> None:

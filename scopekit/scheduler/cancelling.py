@@ -97,7 +97,7 @@ class Cancelling(Recovering):
         if event.over:
             load = self.loads.end_lingering(event.worker, event.task)
         else:
-            load = self.loads.by_processor.get(event.processor)
+            load = None if event.processor is None else self.loads.by_processor.get(event.processor)
             if load is not None:
                 self.loads.linger(load, event.task)
         if load is not None:

@@ -153,7 +153,7 @@ class RunStopped(NamedTuple):
     It comes twice for a task that had begun: first at once, then when its code has ended.
 
     Attributes:
-        processor: where it was to run, or runs.
+        processor: where it was to run, or runs; None if it was to come yet.
         over: True if nothing of it runs any more.
         late: True if it took longer than it may.
         started: when it began, None if it had not.
@@ -162,7 +162,7 @@ class RunStopped(NamedTuple):
 
     task: int
     worker: WorkerId
-    processor: Processor
+    processor: Processor | None
     over: bool
     late: bool
     started: float | None

@@ -67,7 +67,7 @@ class StopRules:
     def _note_stopped(self, event: ev.RunStopped) -> None:
         if event.over:
             self._lingering.pop((event.worker, event.task), None)
-        elif self._scheduler.topology.process(event.worker) is not None:
+        elif event.processor and self._scheduler.topology.process(event.worker) is not None:
             self._lingering[event.worker, event.task] = event.processor
 
     # -- what is said -----------------------------------------------------------------------

@@ -319,7 +319,7 @@ class Stopped(NamedTuple):
     """A task gives no value: it was taken back, or told to stop.
 
     Attributes:
-        processor: where it was to run, or runs.
+        processor: where it was to run, or runs; None if it was to come yet.
         over: True if nothing of it runs any more; else a second word will say so.
         late: True if its time was over.
         started: when it began, None if it had not.
@@ -328,7 +328,7 @@ class Stopped(NamedTuple):
     """
 
     task: int
-    processor: Processor
+    processor: Processor | None
     over: bool
     late: bool
     started: float | None

@@ -297,16 +297,16 @@ def test_of_a_task_that_has_ended_or_never_came_nothing_is_said(agent, lane):
 
 def test_what_is_to_stop_before_it_came_never_begins(agent, lane):
     agent.stop_early([1, 3])
-    assert agent.reports == []
-    agent.receive([run(1), msg.Stop((1,))])
-    lane.run()
-    assert stopped(agent) == [(1, True, False)]
+    assert stopped(agent) == [(1, True, False), (3, True, False)]
+    agent.receive([msg.Limit(1, 5.0), run(1), msg.Stop((1,))])
     assert lane.jobs == deque()
+    assert agent.stops.limits == {}
 
     # the order behind ends what was said before it: a task may be sent again much later
     agent.receive([msg.Stop((3,)), run(3)])
     lane.run()
     assert agent.ended() == [3]
+    assert len(stopped(agent)) == 2
     assert agent._doomed == {}
 
 
