@@ -395,20 +395,21 @@ class Agent:
                     del self._waiting[chunk]
 
     def _on_retract(self, order: msg.Retract) -> None:
-        with self._lock:
-            for task in order.tasks:
-                self._take_out(task)
+        self._take_out(order.tasks)
 
-    def _take_out(self, task: int) -> _Pending | None:
-        """Takes a task away that has not begun, if there is one."""
-        pending = self._ordered.pop(task, None)
-        if pending is None:
-            return None
-        self._stop_waiting(pending)
-        self.stops.forget(task)
-        if pending.spawned_here:
-            self.children.let_go(pending)
-        return pending
+    def _take_out(self, tasks: Iterable[int]) -> list[_Pending]:
+        """Takes tasks away that have not begun; returns those that there were."""
+        with self._lock:
+            found = [self._ordered.pop(task, None) for task in tasks]
+            taken = [pending for pending in found if pending is not None]
+            for pending in taken:
+                self._stop_waiting(pending)
+                self.stops.forget(pending.order.task)
+        # Not under the lock: whoever spawns holds the other one, and reports under this.
+        for pending in taken:
+            if pending.spawned_here:
+                self.children.let_go(pending)
+        return taken
 
     # -- stopping ---------------------------------------------------------------
 
@@ -441,12 +442,14 @@ class Agent:
             late: True for those that run longer than they may.
         """
         for task in tasks:
-            with self._lock:
-                pending = self._take_out(task)
-                running = None if pending else self.stops.mark(task, late=late)
-            if pending is not None:
+            taken = self._take_out((task,))
+            for pending in taken:
                 self._tell_stopped(pending.order)
-            elif running is not None:
+            if taken:
+                continue
+            with self._lock:
+                running = self.stops.mark(task, late=late)
+            if running is not None:
                 self._tell_stopped(running[2], started=running[0], late=late)
         self.children.nudge()
         self._flush()
@@ -486,10 +489,8 @@ class Agent:
         self.children.settle(order)
 
     def _on_give_back(self, order: msg.GiveBack) -> None:
-        with self._lock:
-            given = [task for task in order.tasks if self._take_out(task)]
-        for task in given:
-            self._report(msg.HandedBack(task))
+        for pending in self._take_out(order.tasks):
+            self._report(msg.HandedBack(pending.order.task))
 
     def _on_drop(self, order: msg.Drop) -> None:
         with self._lock:
@@ -550,8 +551,7 @@ class Agent:
         while todo:
             with self._lock:
                 waiting = [p for p in self._waiting.get(todo.pop(), ()) if p.spawned_here]
-                taken = [p for p in waiting if self._take_out(p.order.task)]
-            for pending in taken:
+            for pending in self._take_out([p.order.task for p in waiting]):
                 end(pending.order)
                 todo += pending.order.outputs
 

@@ -1,5 +1,6 @@
 """An agent by itself: orders in, reports out, tasks on a lane that runs when it is told to."""
 
+import sys
 import threading
 import time
 from collections import deque
@@ -669,6 +670,34 @@ def test_of_a_task_that_is_run_and_asked_back_at_once_one_of_the_two_comes_true(
     agent.close()
 
     assert sorted(agent.ended() + [task for task, _, _ in agent.handed_back()]) == tasks
+
+
+def test_tasks_are_handed_back_while_a_task_spawns_others():
+    """Who spawns and who hands back want the same two locks."""
+
+    def spawn_many():
+        for _ in range(2000):
+            sk.spawn(int)
+
+    agent = Told(ThreadLane("lane"), background=True)
+    switch = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        agent.receive([run(1, spawn_many)])
+        first = next(agent.children.ids())
+
+        def take_back():
+            while not agent.ended():
+                recent = first + 2 * len(agent.children.waited_for)
+                for order in (msg.GiveBack, msg.Stop, msg.Retract):
+                    agent.receive([order(tuple(range(recent - 40, recent + 40, 2)))])
+
+        taker = threading.Thread(target=take_back, daemon=True)
+        taker.start()
+        until(lambda: not taker.is_alive())
+    finally:
+        sys.setswitchinterval(switch)
+    agent.close()
 
 
 # -- in the background --------------------------------------------------------------
