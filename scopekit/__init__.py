@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from scopekit.api import (
     as_completed,
+    cancelled,
     compatible_processors,
     connect,
     current_task,
@@ -40,6 +41,7 @@ from scopekit.errors import (
     ScopekitError,
     ScopeViolationError,
     TaskCancelledError,
+    TaskTimeoutError,
     WorkerLostError,
 )
 from scopekit.explanation import Explanation
@@ -105,10 +107,12 @@ __all__ = (
     "TaintScope",
     "Task",
     "TaskCancelledError",
+    "TaskTimeoutError",
     "ThreadProc",
     "UnionScope",
     "WorkerLostError",
     "as_completed",
+    "cancelled",
     "compatible_processors",
     "connect",
     "constrain",

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = (
     "as_completed",
+    "cancelled",
     "compatible_processors",
     "connect",
     "current_task",
@@ -216,7 +217,8 @@ def options(**options: Any) -> OptionSet:
 
     Args:
         options: scope, compute_scope, result_scope, single, name, wait_for, idempotent,
-            retries, outputs, prefer, priority, meta, get_result.
+            retries, timeout, outputs, prefer, priority, meta, get_result, propagates,
+            checkpoint, restore.
 
     Raises:
         ScopeError: an option is unknown or makes no sense.
@@ -434,6 +436,24 @@ def rescope(x: Task | Chunk, scope: Any, declassify: bool = False) -> Chunk:
 def current_task() -> RunningTask | None:
     """Returns the task that the current code runs in, None outside of tasks."""
     return running_task.get()
+
+
+def cancelled() -> bool:
+    """Tells whether the task that the current code runs in was asked to stop.
+
+    A task that takes long and runs on another thread than an engine's main one asks from time
+    to time, and returns then: what it returns is dropped.
+
+    Returns:
+        True if it was cancelled, or took longer than its ``timeout=`` allows; False
+        otherwise, and outside of tasks.
+
+    Example:
+        >>> cancelled()
+        False
+    """
+    task = running_task.get()
+    return task is not None and task.id in task.agent.stops.marks
 
 
 def task_processor() -> Processor:

@@ -17,12 +17,13 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from scopekit.engine.lanes import ThreadLane
-from scopekit.errors import ScopekitError
+from scopekit.errors import ScopekitError, TaskCancelledError
 from scopekit.graph import ChunkRecord, StoredChunk
 from scopekit.options import DEFAULT_OPERANDS
 from scopekit.scheduler import Scheduler
 from scopekit.scheduler import events as ev
 from scopekit.scopes import CLIENT
+from scopekit.stopped import bereft_error
 from scopekit.wire import messages as msg
 from scopekit.wire.codec import Call, PickledError, dump_error
 
@@ -57,6 +58,7 @@ _WAITED_FOR = (
     ev.WorkerLeft,
     ev.ChunksArrived,
     ev.RunHandedBack,
+    ev.RunStopped,
 )
 _MOST_UNSENT = 64
 # With so many tasks unfinished, whoever spawns more waits now and then for as many to end:
@@ -127,6 +129,7 @@ class Driver:
         self.each_turn: Callable[[], None] = lambda: None
         self.bring: Callable[[Task], None] | None = None
         self.on_kind: Callable[[WorkerId, msg.KindFound], None] = lambda *_: None
+        self.kill: Callable[[WorkerId], None] = lambda _: None
         self.receiver: Receiver | None = None
         self._threaded = threaded
         self._inbox: deque[tuple[WorkerId, list[msg.Report]]] = deque()
@@ -163,6 +166,8 @@ class Driver:
             ev.RescopeChunk: self._rescope,
             ev.RetractRuns: self._retract,
             ev.RunsAskedBack: self._ask_back,
+            ev.StopRuns: self._stop_runs,
+            ev.KillWorker: lambda command: self.kill(command.worker),
             ev.ForgetCalls: self._forget_calls,
         }
 
@@ -316,6 +321,9 @@ class Driver:
             self._mark_running(event.task)
         elif type(event) is ev.WorkerLeft:
             self._forget_home(event.worker)
+        elif type(event) is ev.CancelAsked and event.grace is not None:
+            # The thread sleeps until the nearest deadline that it knew of.
+            self._wake.set()
         if self._waits_for_changes and type(event) in _WAITED_FOR:
             self.changed.notify_all()
         return refused
@@ -343,8 +351,7 @@ class Driver:
 
     def _mark_running(self, task_id: int) -> None:
         for task in self._handles_of(task_id):
-            if not task.running() and not task.done():
-                task.set_running_or_notify_cancel()
+            task.mark_running()
 
     def log(self) -> list[tuple[float, str, int | None, WorkerId | None]]:
         """Returns time, kind, task and worker of what happened, oldest first."""
@@ -457,6 +464,8 @@ class Driver:
             spec.around,
             spec.how,
         )
+        if spec.timeout is not None:
+            self._order(processor.worker, msg.Limit(task, spec.timeout))
         self._order(processor.worker, order)
         if len(self.scheduler.loads.by_processor[processor].tasks) == 1:
             # Nothing else keeps it busy until more has gathered.
@@ -507,6 +516,9 @@ class Driver:
     def _ask_back(self, command: ev.RunsAskedBack) -> None:
         self._order(command.worker, msg.GiveBack(command.tasks))
 
+    def _stop_runs(self, command: ev.StopRuns) -> None:
+        self._order(command.worker, msg.Stop(command.tasks))
+
     def _forget_calls(self, command: ev.ForgetCalls) -> None:
         for task in command.tasks:
             self._calls.pop(task, None)
@@ -527,10 +539,12 @@ class Driver:
         for task in (first, *first.outputs.values()):
             if settle.state == "done":
                 task.mark_done()
-            elif settle.state == "cancelled":
-                task.mark_cancelled()
+                continue
+            error = self._error(task.name, settle)
+            if isinstance(settle.failure, TaskCancelledError):
+                task.mark_cancelled(cast("TaskCancelledError", error))
             else:
-                task.set_exception(self._error(task, settle))
+                task.set_exception(error)
 
     def _settle_at_home(self, settle: ev.Settle) -> None:
         """Tells the engine that has the handle how a task ended, unless it ended it itself."""
@@ -548,10 +562,12 @@ class Driver:
             for chunk in results
             if chunk is not None and chunk.processor is not None and settle.state == "done"
         )
-        error = settle.failure
+        error, state = settle.failure, settle.state
+        if isinstance(error, TaskCancelledError):
+            error, state = self._error(record.spec.name, settle), "cancelled"
         if error is not None and not isinstance(error, PickledError):
             error = dump_error(error, "the client")
-        self._order(home, msg.Settled(settle.task, settle.state, stored, None, error))
+        self._order(home, msg.Settled(settle.task, state, stored, None, error))
         self._wake.set()
 
     def _send_from_here(self, home: WorkerId, results: Iterable[ChunkRecord | None]) -> None:
@@ -588,20 +604,22 @@ class Driver:
         for stored in new:
             self._apply(ev.ChunkStored(stored, stored.processor.worker, at), after)
 
-    def _error(self, task: Task, settle: ev.Settle) -> BaseException:
+    def _error(self, name: str, settle: ev.Settle) -> BaseException:
         origin = None
         if settle.origin is not None:
             origin = self.scheduler.name_of(settle.origin)
         if isinstance(settle.failure, PickledError):
-            who = f"raised by task {origin or task.name} on {settle.failure.place}"
+            who = f"raised by task {origin or name} on {settle.failure.place}"
             if origin is not None:
-                who += f"; task {task.name} {self._tie(settle.task)}"
+                who += f"; task {name} {self._tie(settle.task)}"
             return settle.failure.rebuild(who)
         error: BaseException = copy.copy(settle.failure)
         if origin is None:
             return error
+        if isinstance(error, TaskCancelledError):
+            return bereft_error(name, origin)
         tie = self._tie(settle.task)
-        error.add_note(f"this is what ended task {origin}; task {task.name} {tie}")
+        error.add_note(f"this is what ended task {origin}; task {name} {tie}")
         return error
 
     def _tie(self, task: int) -> str:
@@ -747,13 +765,13 @@ class Driver:
 
     # -- end ----------------------------------------------------------------------------
 
-    def end_all(self, error: Callable[[Task], BaseException]) -> None:
+    def end_all(self, error: Callable[[Task], ScopekitError]) -> None:
         """Ends every wait, each with the error made for its task."""
         tasks = [handle for task in list(self._pending) for handle in self._handles_of(task)]
         self._pending.clear()
         for task in tasks:
             with contextlib.suppress(Exception):  # it may have ended in the meantime
-                task.set_exception(error(task))
+                task.mark_stopped(error(task))
 
     def close(self) -> None:
         """Ends the threads, within seconds."""
@@ -798,6 +816,8 @@ _EVENTS: dict[type, Callable[[Any, WorkerId], ev.Event]] = {
         said.task, worker, said.chunk, said.scope, time.time()
     ),
     msg.Pinned: lambda said, _: ev.ChunkPinned(said.chunk, said.scope, said.why),
+    msg.Stopped: lambda said, worker: ev.RunStopped(said.task, worker, *said[1:]),
+    msg.CancelWanted: lambda said, _: ev.CancelAsked(said.task, time.time(), said.grace),
     msg.Arrived: lambda said, worker: ev.ChunksArrived(
         worker, said.chunks, min(said.at, time.time())
     ),

@@ -11,6 +11,7 @@
     ├─ ChunkLostError (LookupError)           its process died and it cannot be made again
     ├─ WorkerLostError                        the process died under a task
     ├─ TaskCancelledError (CancelledError)    the task was cancelled before it gave a value
+    ├─ TaskTimeoutError (TimeoutError)        the task took longer than its option timeout= allows
     ├─ RemoteError                            a task's error that could not be rebuilt here
     └─ ProtocolError                          a peer said something it should not
 
@@ -34,6 +35,7 @@ __all__ = (
     "ScopeViolationError",
     "ScopekitError",
     "TaskCancelledError",
+    "TaskTimeoutError",
     "WorkerLostError",
 )
 
@@ -101,6 +103,10 @@ class WorkerLostError(ScopekitError):
 
 class TaskCancelledError(ScopekitError, CancelledError):
     """The task was cancelled before it gave a value."""
+
+
+class TaskTimeoutError(ScopekitError, TimeoutError):
+    """The task took longer than its option ``timeout=`` allows, and was stopped."""
 
 
 class RemoteError(ScopekitError):

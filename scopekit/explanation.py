@@ -140,7 +140,7 @@ class Explanation:
             "conflict": "cannot run anywhere: its scopes never meet",
             "unmatched": "has no processor now",
             "blocked": f"did not run, since an input cannot be had: {others or 'lost'}",
-            "cancelled": "was cancelled before it ran",
+            "cancelled": f"was cancelled {self.rule}",
             "waiting": f"waits for {' and '.join(filter(None, (others, self.rule)))}",
         }
         return f"{self.task} {said.get(self.outcome, f'waits: {self.rule}')}{because}"

@@ -117,6 +117,7 @@ class TaskSpec(NamedTuple):
         prefer: where it would rather run, in order.
         after: the tasks that are to end well before it begins.
         held: True if it waits for the end of the block that it is spawned in.
+        timeout: how many seconds it may take, None for any time.
     """
 
     id: int
@@ -137,6 +138,7 @@ class TaskSpec(NamedTuple):
     prefer: tuple[Wish, ...] = ()
     after: tuple[int, ...] = ()
     held: bool = False
+    timeout: float | None = None
 
 
 class StoredChunk(NamedTuple):

@@ -8,17 +8,25 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import copy
 import pickle
 import threading
 import time
 from concurrent.futures import CancelledError, Future
-from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, PENDING
+from concurrent.futures._base import (
+    CANCELLED,
+    CANCELLED_AND_NOTIFIED,
+    FINISHED,
+    PENDING,
+    RUNNING,
+)
 from contextvars import ContextVar
 from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from scopekit.errors import ScopekitError, TaskCancelledError
+from scopekit.errors import ScopeError, ScopekitError, TaskCancelledError
+from scopekit.stopped import cancelled_error
 
 if TYPE_CHECKING:
     import asyncio
@@ -29,8 +37,19 @@ if TYPE_CHECKING:
     from scopekit.graph import StoredChunk, WorkerId
     from scopekit.scopes import Processor, Scope
 
-__all__ = ("Chunk", "HiddenHandleError", "Home", "Task", "handles_become", "reviver")
+__all__ = (
+    "CANCEL_SECONDS",
+    "Chunk",
+    "HiddenHandleError",
+    "Home",
+    "Task",
+    "handles_become",
+    "reviver",
+)
 
+CANCEL_SECONDS = 1.0
+"""How long ``cancel`` waits for the word of an engine, which comes in milliseconds as a rule."""
+_GRACE_SECONDS = 5.0
 _OUTPUT_KEPT = 1_000_000
 _ENDED = (FINISHED, CANCELLED, CANCELLED_AND_NOTIFIED)
 # Held for an instant while a task ends, or while what it is waited for with is made.
@@ -229,6 +248,7 @@ class Task(Future[Any]):
     _own_condition: threading.Condition | None = None
     _own_waiters: list[Any] | None = None
     _own_callbacks: list[Any] | None = None
+    _cancellation: TaskCancelledError | None = None
 
     def __init__(self, session: Any, task_id: int, name: str, chunk_id: int) -> None:
         # Not by way of Future: to make a condition takes longer than all the rest, and
@@ -334,18 +354,56 @@ class Task(Future[Any]):
             raise self._late(timeout) from None
         return self
 
-    def cancel(self) -> bool:
-        """Cancels the task if it was not sent to an engine yet.
+    def cancel(self, *, force: bool = False, grace: float = _GRACE_SECONDS) -> bool:
+        """Cancels the task, with all that needs its result and what it spawned.
+
+        One that no engine has is cancelled at once. Else its engine is asked, and takes it
+        back or stops it: on the engine's main thread a ``KeyboardInterrupt`` is raised in it,
+        elsewhere it has to ask ``cancelled()`` by itself. From then on it gives no value, even
+        if its code goes on for a while. This waits for the engine's word for a second at most.
+
+        Args:
+            force: True to kill the process if the code still runs there after the grace
+                time; other tasks of that process run again elsewhere.
+            grace: that time, in seconds.
 
         Returns:
-            True if it will not run.
+            True if the task will give no value. False if it has ended otherwise, or if the
+            engine gave no answer in time; ``cancelled()`` tells later.
+
+        Raises:
+            ScopeError: the grace time is no number of seconds.
         """
+        if not isinstance(grace, (int, float)) or isinstance(grace, bool) or not grace >= 0:
+            raise ScopeError(f"grace={grace!r} is no number of seconds; give 0 or more")
+        if force:
+            return bool(self._session.cancel_task(self, grace))
         return bool(self._session.cancel_task(self))
 
-    def mark_cancelled(self) -> None:
-        """Tells everybody who waits that the task will not run."""
-        super().cancel()
-        self.set_running_or_notify_cancel()
+    def mark_running(self) -> None:
+        """Takes note that the task runs, unless it has ended."""
+        with self._condition:
+            if self._state == PENDING:
+                self._state = RUNNING
+
+    def mark_stopped(self, error: ScopekitError) -> None:
+        """Tells everybody who waits that the task gives no value, and why."""
+        if isinstance(error, TaskCancelledError):
+            self.mark_cancelled(error)
+        else:
+            self.set_exception(error)
+
+    def mark_cancelled(self, error: TaskCancelledError | None = None) -> None:
+        """Tells everybody who waits that the task was cancelled, even if it had begun."""
+        with self._condition:
+            if self._state in _ENDED:
+                return
+            self._cancellation = error
+            self._state = CANCELLED_AND_NOTIFIED
+            for waiter in self._waiters:
+                waiter.add_cancelled(self)
+            self._condition.notify_all()
+        self._invoke_callbacks()
 
     def done(self) -> bool:
         """Tells whether the task has ended, in whatever way."""
@@ -394,7 +452,10 @@ class Task(Future[Any]):
     def _cancelled(self, error: BaseException) -> TaskCancelledError:
         if isinstance(error, TaskCancelledError):
             return error
-        return TaskCancelledError(f"{self.name} was cancelled before it ran")
+        if self._cancellation is not None:
+            # A copy: what is raised takes the frames of its callers with it.
+            return copy.copy(self._cancellation)
+        return cancelled_error(self.name)
 
     def _invoke_callbacks(self) -> None:
         # A callback may wait for another task, and the thread that settles tasks

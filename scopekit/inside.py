@@ -20,7 +20,7 @@ from scopekit.errors import (
 )
 from scopekit.gather import gather, wait_for
 from scopekit.graph import Input
-from scopekit.handles import Chunk, Task
+from scopekit.handles import CANCEL_SECONDS, Chunk, Task
 from scopekit.options import NO_OPTIONS, operands
 from scopekit.pinning.place import Place
 from scopekit.scheduler.placement import allowed_mask, never_meet, refusal
@@ -71,13 +71,17 @@ class Inside(Spawner):
 
     # -- spawning ---------------------------------------------------------------------
 
+    def _check_may_spawn(self) -> None:
+        here = _running()
+        stops = self._agent.stops
+        if here.id in stops.marks:
+            stops.check(here.id)
+            raise TaskCancelledError(f"{here.name} is to stop, and spawns nothing more")
+        self._agent.seals.check_may_spawn(here.id, here.name)
+
     def _owns(self, handle: Task | Chunk) -> bool:
         home = handle._session if isinstance(handle, Task) else handle._home
         return home is self or home is self._agent
-
-    def _check_may_spawn(self) -> None:
-        here = _running()
-        self._agent.seals.check_may_spawn(here.id, here.name)
 
     def pin_place(self) -> Place:
         """Returns where the task runs that spawns."""
@@ -320,15 +324,20 @@ class Inside(Spawner):
         """Takes note that a handle is gone."""
         self._agent.children.give_back_handle(chunk_id)
 
-    def cancel_task(self, task: Task) -> bool:
-        """Cancels a task that has not begun, if it is here."""
+    def cancel_task(self, task: Task, grace: float | None = None) -> bool:
+        """Cancels a task that a task of this process spawned."""
         held = self._held.pop(task.id, None)
         if held is not None:
             task.unsent = False
             task.mark_cancelled()
             self._cancel_dependants(task)
             return True
-        return self._agent.cancel_child(task)
+        if not task.done() or task.cancelled():
+            self._agent.cancel_child(task, grace)
+        here = running_task.get()
+        if here is not None and not task.done() and self._agent.reachable:
+            self._help(task.done, time.monotonic() + CANCEL_SECONDS)
+        return task.cancelled()
 
     def _cancel_dependants(self, task: Task) -> None:
         """Cancels what is held and needs a task that is cancelled, or was to run after it."""

@@ -81,6 +81,7 @@ class Options:
         restore: is asked for the result before it runs: a FileStore, the path of one, or
             a function that is given the running task and returns the result, None if
             it has none.
+        timeout: seconds that it may take from its start on its processor, any time if None.
     """
 
     scope: Any = None
@@ -100,6 +101,7 @@ class Options:
     given: tuple[str, ...] = field(default=(), repr=False, compare=False)
     checkpoint: Any = None
     restore: Any = None
+    timeout: float | None = None
 
     @classmethod
     def checked(cls, given: dict[str, Any], where: str) -> Options:
@@ -351,6 +353,12 @@ def _seconds(name: str, value: Any) -> float:
     return float(value)
 
 
+def _limit(name: str, value: Any) -> float:
+    if not _is_limit(value):
+        raise ScopeError(f"{name}={value!r} is no number of seconds; give more than 0, or None")
+    return float(value)
+
+
 def _whole_number(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise ScopeError(f"{name}={value!r} is no whole number; the higher, the sooner")
@@ -396,6 +404,10 @@ def _keeper(name: str, value: Any) -> Any:
 
 def _is_seconds(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0
+
+
+def _is_limit(value: Any) -> bool:
+    return _is_seconds(value) and 0 < value < float("inf")
 
 
 def _known_worker(worker: Any) -> Any:
@@ -539,7 +551,7 @@ def perimeter(scope: Any) -> Iterator[None]:
 
 _MAY_BE_LEFT = (
     *("scope", "compute_scope", "single", "name"),
-    *("prefer", "outputs", "checkpoint", "restore"),
+    *("prefer", "outputs", "checkpoint", "restore", "timeout"),
 )
 _READERS: dict[str, Callable[[str, Any], Any]] = {
     "scope": lambda _, value: as_scope(value),
@@ -557,4 +569,5 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
     "checkpoint": _keeper,
     "restore": _keeper,
     "prefer": lambda _, value: _wishes(value),
+    "timeout": _limit,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import sys
@@ -108,6 +109,7 @@ class Roster:
         self._broken: deque[WorkerId] = deque()
         # Those that were asked to leave; of these, engines that are not ours stay registered.
         self._dismissed: set[WorkerId] = set()
+        self._killed: set[WorkerId] = set()
         self._hub: DirectHub | None = None
         if wire != "views":
             here = local_address(link.controller_host)
@@ -134,6 +136,7 @@ class Roster:
     def watch(self) -> None:
         """Follows the engines from now on."""
         self._driver.each_turn = self._follow
+        self._driver.kill = self._kill
         self._stop_watching = self._link.watch(self._on_change)
 
     def _on_change(self, workers: tuple[int, ...]) -> None:
@@ -168,6 +171,13 @@ class Roster:
         self._changes.append(self._link.engine_ids())
         self._driver.wake()
 
+    def _kill(self, worker: WorkerId) -> None:
+        """Ends an engine in which something goes on that was to stop."""
+        self._killed.add(worker)
+        if isinstance(worker, int):
+            with contextlib.suppress(ScopekitError):  # it is gone already
+                self._link.kill_engine(worker)
+
     def _compare(self, workers: tuple[int, ...]) -> None:
         topology = self._driver.scheduler.topology
         here = [worker for worker in workers if worker not in self._dismissed]
@@ -197,7 +207,7 @@ class Roster:
         self._driver.wires.pop(worker, None)
         self.addresses.pop(worker, None)
         self.borrowers.pop(worker, None)
-        planned = worker in self._dismissed
+        planned = worker in self._dismissed or worker in self._killed
         self._driver.handle(ev.WorkerLeft(worker, time.time(), planned))
 
     def _join(self, workers: Iterable[int]) -> None:

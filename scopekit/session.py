@@ -35,7 +35,7 @@ from scopekit.executor import SessionExecutor, open_executor
 from scopekit.fetching import Fetcher
 from scopekit.gather import gather, gather_chunks, wait_for
 from scopekit.graph import ChunkRecord, StoredChunk, TaskSpec
-from scopekit.handles import Chunk, HiddenHandleError, Task
+from scopekit.handles import CANCEL_SECONDS, Chunk, HiddenHandleError, Task
 from scopekit.holding import holdings_of
 from scopekit.labels import Labels, read_labels
 from scopekit.options import (
@@ -799,9 +799,15 @@ class Session(Spawner):
         """Has tasks cancelled that nobody wants; may run whenever Python collects something."""
         self._driver.cancel_soon([task.id for task in tasks])
 
-    def cancel_task(self, task: Task) -> bool:
-        """Cancels a task that was not sent yet."""
-        self._driver.handle(ev.CancelAsked(task.id, time.time()))
+    def cancel_task(self, task: Task, grace: float | None = None) -> bool:
+        """Cancels a task; waits a little for its engine's word, where it takes one."""
+        # What was cancelled may still run, and is asked again.
+        if not task.done() or task.cancelled():
+            self._driver.handle(ev.CancelAsked(task.id, time.time(), grace))
+            self._driver.send_now()
+        if not task.done():
+            with contextlib.suppress(TimeoutError):
+                task.wait(CANCEL_SECONDS)
         return task.cancelled()
 
     def call_back(self, callback: Callable[[], None]) -> None:

@@ -342,6 +342,7 @@ class Spawner:
             how,
             merged.priority,
             self._wishes(merged.prefer) if merged.prefer else (),
+            timeout=merged.timeout,
         )
         if split or outputs or merged.get_result:
             task = self._handle(task_id, name, chunks, split, outputs)

@@ -47,6 +47,15 @@ def sent(commands):
     return {command.task: command.processor.worker for command in starts(commands)}
 
 
+def stops(commands):
+    """Which task is to be stopped by which worker."""
+    return {task: c.worker for c in commands if isinstance(c, ev.StopRuns) for task in c.tasks}
+
+
+def kills(commands):
+    return [command.worker for command in commands if isinstance(command, ev.KillWorker)]
+
+
 def sends(commands):
     """Which chunk goes from where to where."""
     return [(c.chunk, c.holder, c.to) for c in commands if isinstance(c, ev.SendChunk)]
@@ -183,8 +192,24 @@ class Watched:
     def end_block(self, *numbers):
         return self.handle(ev.BlockEnded(numbers, self.tick()))
 
-    def cancel(self, number):
-        return self.handle(ev.CancelAsked(number, self.tick()))
+    def cancel(self, number, grace=None):
+        return self.handle(ev.CancelAsked(number, self.tick(), grace))
+
+    def stop(self, number, *, began=True, over=True, late=False, worker=None):
+        """The engine says that a task gives no value: taken back, or stopped while it ran."""
+        processor = self.scheduler.tasks[number].processor
+        worker = processor.worker if worker is None else worker
+        processor = ThreadProc(worker, 0) if processor is None else processor
+        at = self.tick()
+        started = at - 0.5 if began else None
+        return self.handle(ev.RunStopped(number, worker, processor, over, late, started, at))
+
+    def spawn_child(self, number, parent, *inputs, kept=True, **options):
+        """A task asks for a task, to be kept where it runs or to be placed."""
+        processor = self.scheduler.tasks[parent].processor
+        spec = task(number, *inputs, **options)._replace(parent=parent)
+        where = processor if kept else None
+        return self.handle(ev.ChildSpawned(spec, processor.worker, where, self.tick()))
 
     def drop(self, *chunks):
         return self.handle(ev.HandlesDropped(chunks))
@@ -307,7 +332,7 @@ class Watched:
             assert load.tasks == mine
             running = [function for task, function in mine.items() if task not in load.paused]
             assert load.by_function == dict(Counter(running))
-            assert bool(loads.idle & load.bit) == (not running)
+            assert bool(loads.idle & load.bit) == (not running and not load.lingering)
             assert load.paused <= mine.keys()
         assert given == {}, "tasks run on processors that are gone"
 

@@ -14,7 +14,7 @@ ROOT = Path(scopekit.__file__).parent
 
 LAYERS = {
     0: ("errors", "scopes"),
-    1: ("places", "graph", "explanation", "guard", "rescoping"),
+    1: ("places", "graph", "explanation", "guard", "rescoping", "stopped"),
     2: ("scheduler",),
     3: ("handles", "several", "pinning", "engine", "wire"),
     4: (

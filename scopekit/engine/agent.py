@@ -24,13 +24,13 @@ from scopekit.engine.handlecounts import HandleCounts
 from scopekit.engine.pieces import Pieces, Recipe
 from scopekit.engine.runner import run_task
 from scopekit.engine.seals import Seals, sealed_error
+from scopekit.engine.stopping import Stops
 from scopekit.engine.store import Store
 from scopekit.errors import (
     ChunkLostError,
     ScopeError,
     ScopekitError,
     ScopeViolationError,
-    TaskCancelledError,
 )
 from scopekit.graph import StoredChunk
 from scopekit.guard import guard
@@ -41,6 +41,7 @@ from scopekit.pinning.search import implied_by
 from scopekit.rescoping import Rescoping, check_rescoping
 from scopekit.scopes import CLIENT, AnyScope, ProcessScope, constrain, is_sealed
 from scopekit.scopes import sealed as sealed_scope
+from scopekit.stopped import bereft_error, cancelled_error, timeout_error
 from scopekit.wire import messages as msg
 from scopekit.wire.around import innermost
 from scopekit.wire.blobs import Blob
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from scopekit.engine.lanes import Lane
+    from scopekit.engine.stopping import Running
     from scopekit.graph import WorkerId
     from scopekit.pinning.rule import Rule
     from scopekit.places import Topology
@@ -175,10 +177,13 @@ class Agent:
         self._push = push
         self._functions: dict[bytes, _Function] = {}
         self._pending: list[msg.Report] = []
-        self._running: dict[int, tuple[float, bool]] = {}
+        self._running: dict[int, Running] = {}
+        self.stops = Stops(self._running)
         # What was ordered and has not begun. To begin a task is to take it out of here,
         # and so is to hand it back: only one of the two can.
         self._ordered: dict[int, _Pending] = {}
+        # What is to stop that has not come yet, told on a quicker way than orders take.
+        self._doomed: dict[int, None] = {}
         self._waiting: dict[int, list[_Pending]] = {}
         self._wanted: dict[int, list[WorkerId]] = {}
         # That a chunk may not come here can be heard before the order that waits for it.
@@ -212,6 +217,8 @@ class Agent:
             msg.Send: self._on_send,
             msg.Retract: self._on_retract,
             msg.GiveBack: self._on_give_back,
+            msg.Stop: self._on_stop,
+            msg.Limit: self._on_limit,
             msg.Drop: self._on_drop,
             msg.Rescope: self._on_rescope,
             msg.Settled: self._on_settled,
@@ -256,6 +263,9 @@ class Agent:
         # Forgotten here, not where it runs: the order after next may bring it again.
         for digest in order.forget:
             self._functions.pop(digest, None)
+        if self._doomed and order.task in self._doomed:
+            self.stops.forget(order.task)
+            return
         pending = self._ordered[order.task] = _Pending(order, function)
         if not order.inputs or not self._has_to_wait(pending):
             self._submit(pending)
@@ -425,19 +435,95 @@ class Agent:
                     del self._waiting[chunk]
 
     def _on_retract(self, order: msg.Retract) -> None:
-        with self._lock:
-            for task in order.tasks:
-                self._take_out(task)
+        self._take_out(order.tasks)
 
-    def _take_out(self, task: int) -> bool:
-        """Takes a task away that has not begun; tells whether there was one."""
-        pending = self._ordered.pop(task, None)
-        if pending is None:
-            return False
-        self._stop_waiting(pending)
-        if pending.spawned_here:
-            self.children.let_go(pending)
-        return True
+    def _take_out(self, tasks: Iterable[int]) -> list[_Pending]:
+        """Takes tasks away that have not begun; returns those that there were."""
+        with self._lock:
+            found = [self._ordered.pop(task, None) for task in tasks]
+            taken = [pending for pending in found if pending is not None]
+            for pending in taken:
+                self._stop_waiting(pending)
+                self.stops.forget(pending.order.task)
+        # Not under the lock: whoever spawns holds the other one, and reports under this.
+        for pending in taken:
+            if pending.spawned_here:
+                self.children.let_go(pending)
+        return taken
+
+    # -- stopping ---------------------------------------------------------------
+
+    def _on_limit(self, order: msg.Limit) -> None:
+        self.stops.limits[order.task] = order.seconds
+
+    def _on_stop(self, order: msg.Stop) -> None:
+        for task in order.tasks:
+            self._doomed.pop(task, None)
+        self.stop(order.tasks)
+
+    def stop_early(self, tasks: Iterable[int]) -> None:
+        """Stops tasks on a way that is quicker than that of orders, by which some may yet come.
+
+        The order to stop them comes as well, after all that it may be about. What has ended
+        here was reported before, so that what is said of it now changes nothing.
+        """
+        with self._lock:
+            unknown = [t for t in tasks if t not in self._ordered and t not in self._running]
+            self._doomed.update(dict.fromkeys(unknown))
+            now = time.time()
+            self._pending += (msg.Stopped(t, None, True, False, None, now) for t in unknown)
+        self.stop(tasks)
+
+    def stop(self, tasks: Iterable[int], *, late: bool = False) -> None:
+        """Takes tasks back that have not begun, and has those stop that run.
+
+        Args:
+            tasks: the tasks.
+            late: True for those that run longer than they may.
+        """
+        for task in tasks:
+            taken = self._take_out((task,))
+            for pending in taken:
+                self._tell_stopped(pending.order)
+            if taken:
+                continue
+            with self._lock:
+                running = self.stops.mark(task, late=late)
+            if running is not None:
+                self._tell_stopped(running[2], started=running[0], late=late)
+        self.children.nudge()
+        self._flush()
+
+    def _tell_stopped(
+        self, order: msg.Run, *, started: float | None = None, late: bool = False
+    ) -> None:
+        """Reports that a task gives no value, and tells those here who wait for one."""
+        over = started is None
+        self.report_soon(msg.Stopped(order.task, order.processor, over, late, started, time.time()))
+        if not self.children.waited_for:
+            return
+        place = None if over else self._place(order.processor)
+        error: ScopekitError = cancelled_error(order.name, place)
+        if late and place is not None:
+            error = timeout_error(order.name, place, self.stops.limits.get(order.task, 0.0))
+        self.children.stop(order.task, error)
+        self._end_waiting(
+            order.outputs,
+            lambda other: self.children.stop(
+                other.task, error if late else bereft_error(other.name, order.name)
+            ),
+        )
+
+    def _end_stopped(self, order: msg.Run, report: msg.Report, started: float) -> msg.Report:
+        """Replaces the word of how a task ended that was to stop by the word that it stopped."""
+        mark = self.stops.end(order.task)
+        if mark is None:
+            return report
+        with self._lock:
+            for output in order.outputs:
+                self._wanted.pop(output, None)
+        kept = tuple(output for output in order.outputs if output in self.store)
+        return msg.Stopped(order.task, order.processor, True, mark.late, started, time.time(), kept)
 
     def _on_rescope(self, order: msg.Rescope) -> None:
         self.store.rescope(order.chunk, order.scope)
@@ -463,10 +549,8 @@ class Agent:
         self.children.settle(order)
 
     def _on_give_back(self, order: msg.GiveBack) -> None:
-        with self._lock:
-            given = [task for task in order.tasks if self._take_out(task)]
-        for task in given:
-            self._report(msg.HandedBack(task))
+        for pending in self._take_out(order.tasks):
+            self._report(msg.HandedBack(pending.order.task))
 
     def _on_drop(self, order: msg.Drop) -> None:
         with self._lock:
@@ -491,10 +575,14 @@ class Agent:
 
     def _run(self, pending: _Pending) -> None:
         order = pending.order
-        if self._closed or self._ordered.pop(order.task, None) is None:
+        if self._closed or order.task not in self._ordered:
             return
         started = time.time()
-        self._running[order.task] = (started, False)
+        # Before it is taken out: whoever is to stop it finds it here or there.
+        self._running[order.task] = (started, False, order)
+        if self._ordered.pop(order.task, None) is None:
+            self._running.pop(order.task, None)
+            return
         if self._dozing:
             self._wake.set()
         task = RunningTask(order.task, order.name, order.processor, self)
@@ -508,6 +596,8 @@ class Agent:
             reviver.reset(whose)
             running_task.reset(token)
         self._running.pop(order.task, None)
+        if self.stops.marks or self.stops.limits:
+            report = self._end_stopped(order, report, started)
         if self._released:
             self._drop_released()
         if type(report) is msg.Finished:
@@ -523,18 +613,19 @@ class Agent:
         if type(report) is msg.Finished:
             self.children.done(report.task, report.value)
         elif type(report) is msg.RunError and pending.spawned_here:
-            ended = self.children.fail(report.task, report.error)
-            self._fail_waiting(pending.order.outputs if ended else (), report.error)
+            error = report.error
+            if self.children.fail(report.task, error):
+                outputs = pending.order.outputs
+                self._end_waiting(outputs, lambda order: self.children.fail(order.task, error))
 
-    def _fail_waiting(self, chunks: Iterable[int], error: PickledError) -> None:
+    def _end_waiting(self, chunks: Iterable[int], end: Callable[[msg.Run], object]) -> None:
         """Ends what was kept here and needs what will never be made."""
         todo = list(chunks)
         while todo:
             with self._lock:
                 waiting = [p for p in self._waiting.get(todo.pop(), ()) if p.spawned_here]
-                taken = [p for p in waiting if self._take_out(p.order.task)]
-            for pending in taken:
-                self.children.fail(pending.order.task, error)
+            for pending in self._take_out([p.order.task for p in waiting]):
+                end(pending.order)
                 todo += pending.order.outputs
 
     def _attempt(self, order: msg.Run, function: _Function, started: float) -> msg.Report:
@@ -784,16 +875,12 @@ class Agent:
         _, parcel = self._fetch(stored.processor.worker, [chunk])[0]
         return load_parcel(parcel), stored.scope
 
-    def cancel_child(self, task: Task) -> bool:
-        """Cancels a task that was spawned and kept here, if it has not begun."""
-        with self._lock:
-            taken = self._take_out(task.id)
-        if taken:
-            error = TaskCancelledError(f"{task.name} was cancelled before it ran")
-            now = time.time()
-            failure = dump_error(error, self._place())
-            self._report(msg.RunError(task.id, failure, now, now))
-        return taken
+    def cancel_child(self, task: Task, grace: float | None) -> None:
+        """Cancels a task that was spawned here: at once if it is here, else by the client."""
+        self.stop((task.id,))
+        if grace is not None or not task.done():
+            self.report_soon(msg.CancelWanted(task.id, grace))
+            self._flush()
 
     @property
     def is_apart(self) -> bool:
@@ -870,6 +957,10 @@ class Agent:
             self.children.report_handles()
             self.children.report_blocked(_FLUSH_SECONDS)
             self._note_running()
+            if self.stops.limits and (overdue := self.stops.overdue()):
+                self.stop(overdue, late=True)
+            if self.stops.marks:
+                self.stops.urge()
             if self._waiting:
                 self._note_waiting()
             self._flush_pushes()
@@ -879,9 +970,9 @@ class Agent:
         """Reports the tasks that have run for a while: short ones end before they count."""
         now = time.time()
         with self._lock:
-            for task, (started, told) in list(self._running.items()):
+            for task, (started, told, order) in list(self._running.items()):
                 if not told and now - started >= _FLUSH_SECONDS:
-                    self._running[task] = (started, True)
+                    self._running[task] = (started, True, order)
                     self._pending.append(msg.Started(task, started))
 
     def _note_waiting(self) -> None:

@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 from scopekit.engine.lanes import no_running_loop
-from scopekit.errors import ScopekitError
+from scopekit.errors import ScopekitError, TaskCancelledError
 from scopekit.wire import messages as msg
 from scopekit.wire.codec import KnownFunctions
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from scopekit.engine.lanes import Lane
+    from scopekit.engine.stopping import Stops
     from scopekit.graph import StoredChunk, TaskSpec, WorkerId
     from scopekit.handles import Task
     from scopekit.scopes import Processor
@@ -65,6 +66,7 @@ class Line(Protocol):
 
 class _Agent(Protocol):
     worker: WorkerId
+    stops: Stops
 
     def report_soon(self, report: msg.Report) -> None: ...
 
@@ -152,6 +154,8 @@ class Children:
         if keep is None:
             self._agent.flush()
             return
+        if spec.timeout is not None:
+            self._agent.stops.limits[spec.id] = spec.timeout
         order = msg.Run(
             spec.id,
             spec.name,
@@ -179,8 +183,7 @@ class Children:
         processor = pending.order.processor
         with self._lock:
             self._ready.setdefault(processor, {})[pending.order.task] = pending
-            if self._helping:
-                self._tell()
+            self.nudge()
             if processor in self._summoned:
                 return
             self._summoned.add(processor)
@@ -232,6 +235,19 @@ class Children:
             self._end(task, error)
         return True
 
+    def stop(self, task_id: int, error: ScopekitError) -> None:
+        """Takes note that a task was cancelled, or stopped since it took too long."""
+        with self._lock:
+            self._tried_again.discard(task_id)
+            task = self.waited_for.pop(task_id, None)
+        if task is None:
+            return
+        for handle in (task, *task.outputs.values()):
+            with self._lock:
+                self.outputs.pop(handle.chunk_id, None)
+            handle.mark_stopped(error)
+        self.nudge()
+
     def settle(self, order: msg.Settled) -> None:
         """Takes note of how a task ended elsewhere, or that it did not end well."""
         with self._lock:
@@ -243,10 +259,11 @@ class Children:
         for handle in (task, *task.outputs.values()):
             handle.stored = stored.get(handle.chunk_id)
         task.plain_value = order.value
-        if order.state == "cancelled":
+        if order.state == "cancelled" and order.error is not None:
+            error = TaskCancelledError(order.error.message)
             for handle in (task, *task.outputs.values()):
-                handle.mark_cancelled()
-            self._tell()
+                handle.mark_stopped(error)
+            self.nudge()
             return
         self._end(task, order.error)
 
@@ -259,6 +276,10 @@ class Children:
             else:
                 who = f"raised by task {task.name} on {error.place}"
                 handle.set_exception(error.rebuild(who))
+        self.nudge()
+
+    def nudge(self) -> None:
+        """Has those who wait here look whether they may go on."""
         if self._helping:
             self._tell()
 
@@ -308,14 +329,20 @@ class Children:
             holds: what it waits for.
             until: when to give up, by the monotonic clock; None never gives up.
             wanted: the task that it waits for, which runs first if it is here.
+
+        Raises:
+            Interrupted: the caller is to stop.
         """
-        while not holds() and not self._closed:
-            if until is not None and time.monotonic() >= until:
-                return
-            if not self._run_one(processor, wanted):
-                self._agent.flush()
-                self._await_news(task, processor, holds, until)
-        self._unblock(task)
+        try:
+            while not holds() and not self._closed:
+                self._agent.stops.check(task)
+                if until is not None and time.monotonic() >= until:
+                    return
+                if not self._run_one(processor, wanted):
+                    self._agent.flush()
+                    self._await_news(task, processor, holds, until)
+        finally:
+            self._unblock(task)
 
     async def help_in_loop(self, task: int, processor: Processor, wanted: Task) -> None:
         """Gives a processor to others until a task has ended, between the steps of a loop.
@@ -404,6 +431,8 @@ class Children:
 
         def something() -> bool:
             if holds() or self._closed or bool(self._ready.get(processor)):
+                return True
+            if self._agent.stops.wants(task):
                 return True
             return self._level() < _DEEPEST_OTHERS and not lane.idle()
 

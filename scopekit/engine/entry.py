@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from scopekit.engine.accelerators import find_processors
 from scopekit.engine.agent import Agent
+from scopekit.engine.interrupts import listen
 from scopekit.engine.lanes import LoopLane, ThreadLane
 from scopekit.engine.output import route_output
 from scopekit.engine.surroundings import Here, task_surroundings
@@ -21,6 +22,7 @@ from scopekit.wire import messages as msg
 from scopekit.wire.codec import dump_value, load_value
 from scopekit.wire.direct import DirectLine
 from scopekit.wire.identity import identity_card, local_address
+from scopekit.wire.knocks import listen_for_knocks
 from scopekit.wire.lending import can_borrow, open_lender
 from scopekit.wire.peers import PeerClient, PeerServer, key_pair
 
@@ -69,6 +71,12 @@ class _Home:
         interface = local_address(config.controller)
         self.server = PeerServer(self._keys, interface, self.agent.give, self.agent.take, card)
         self._restore_output = route_output()
+        self._deafen = listen_for_knocks(
+            self._publish.kernel, config.session, self.agent.stop_early
+        )
+        self._listen_no_more = listen()
+        if self._listen_no_more is not None:
+            self.agent.stops.interrupted = ThreadProc(config.worker, 0)
         self._timer: asyncio.TimerHandle | None = None
         self._session = config.session
         self._lease = config.lease
@@ -162,6 +170,9 @@ class _Home:
         if self._timer is not None:
             self._timer.cancel()
         self._restore_output()
+        self._deafen()
+        if self._listen_no_more is not None:
+            self._listen_no_more()
         self.agent.close()
         if self._line is not None:
             self._line.close()
@@ -186,7 +197,7 @@ class _Publisher:
     def __init__(self, config: msg.AgentConfig) -> None:
         from IPython import get_ipython  # noqa: PLC0415  # there is one in every engine
 
-        self._kernel: Any = get_ipython().kernel
+        self.kernel: Any = get_ipython().kernel
         self._config = config
         self.number = 0
         self._kept: dict[int, tuple[bytes, float]] = {}
@@ -216,8 +227,8 @@ class _Publisher:
 
     def _send(self, batch: bytes) -> None:
         # The hub ignores messages of this type; one that it does not know it would log.
-        self._kernel.session.send(
-            self._kernel.iopub_socket,
+        self.kernel.session.send(
+            self.kernel.iopub_socket,
             "status",
             content={"execution_state": "busy"},
             parent=dict(self._config.report_header),

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from scopekit.errors import (
-    ChunkLostError,
-)
+from scopekit.errors import ChunkLostError, TaskTimeoutError
 from scopekit.graph import FINAL_STATES, TaskRecord
 from scopekit.scheduler import events as ev
 from scopekit.scheduler.leaving import why_lost
 from scopekit.scheduler.ordering import Ordering
 from scopekit.scopes import AnyScope
+from scopekit.stopped import cancelled_error
 
 if TYPE_CHECKING:
     from scopekit.graph import ChunkRecord, TaskState
@@ -39,7 +38,8 @@ class Ending(Ordering):
         """Brings a task into a final state, and everything that hangs on it."""
         spec = record.spec
         load = self._unload(record)
-        self._wait_nowhere(record)
+        if spec.prefer or self._unmatched or self._suspects or self._stops or self._children:
+            self._strike_out(record, state, failure)
         if record.operands is None:
             record.operands = self.operands(record)
         record.state = state
@@ -66,14 +66,23 @@ class Ending(Ordering):
             self._use_room(load)
         self._finished.append(spec.id)
 
-    def _wait_nowhere(self, record: TaskRecord) -> None:
-        """Takes a task out of where tasks wait that have no processor."""
-        if self._unmatched:
-            self._unmatched.pop(record.spec.id, None)
-        if self._suspects:
-            self._suspects.pop(record.spec.id, None)
+    def _strike_out(self, record: TaskRecord, state: TaskState, failure: Any) -> None:
+        """Takes a task from where some few are kept; what it spawned goes with one that stops."""
+        task = record.spec.id
         if record.spec.prefer:
             self._forget_patience(record)
+        for aside in (self._unmatched, self._suspects, self._stops):
+            aside.pop(task, None)
+        children = self._children.pop(task, ())
+        if state == "cancelled" or isinstance(failure, TaskTimeoutError):
+            self._to_cancel += children
+
+    def _ends_stopped(self, record: TaskRecord, at: float) -> bool:
+        """Ends a task that is to be placed anew, if its engine was asked to stop it."""
+        if record.spec.id not in self._stops:
+            return False
+        self._end(record, "cancelled", cancelled_error(record.spec.name), at=at)
+        return True
 
     def _end_lineage(self, record: TaskRecord) -> None:
         """Takes note that a task will never run again."""

@@ -38,6 +38,7 @@ __all__ = (
     "HandlesAdded",
     "HandlesDropped",
     "HandlesReturned",
+    "KillWorker",
     "ProcessesChanged",
     "Refuse",
     "RescopeChunk",
@@ -49,10 +50,12 @@ __all__ = (
     "RunPaused",
     "RunResumed",
     "RunStarted",
+    "RunStopped",
     "RunsAskedBack",
     "SendChunk",
     "Settle",
     "StartRun",
+    "StopRuns",
     "TaskSpawned",
     "TimePassed",
     "WorkerJoined",
@@ -149,6 +152,29 @@ class RunHandedBack(NamedTuple):
     chunk: int | None
     scope: Scope | None
     at: float
+
+
+class RunStopped(NamedTuple):
+    """An engine was told that a task is to stop, or its time is over: it will give no value.
+
+    It comes twice for a task that had begun: first at once, then when its code has ended.
+
+    Attributes:
+        processor: where it was to run, or runs; None if it was to come yet.
+        over: True if nothing of it runs any more.
+        late: True if it took longer than it may.
+        started: when it began, None if it had not.
+        kept: results that it made all the same, and that nobody wants.
+    """
+
+    task: int
+    worker: WorkerId
+    processor: Processor | None
+    over: bool
+    late: bool
+    started: float | None
+    at: float
+    kept: tuple[int, ...] = ()
 
 
 class ChunkPinned(NamedTuple):
@@ -300,10 +326,16 @@ class DrainEnded(NamedTuple):
 
 
 class CancelAsked(NamedTuple):
-    """A user wants a task not to run."""
+    """A user wants a task not to run, or to stop.
+
+    Attributes:
+        grace: after how many seconds its process is to be killed, if it still runs then;
+            None never does that.
+    """
 
     task: int
     at: float
+    grace: float | None = None
 
 
 class BlockEnded(NamedTuple):
@@ -328,6 +360,7 @@ Event = (
     | RunFinished
     | RunFailed
     | RunHandedBack
+    | RunStopped
     | ChunkPinned
     | ChunksArrived
     | ChunksMissed
@@ -402,6 +435,21 @@ class RunsAskedBack(NamedTuple):
     cause: int
 
 
+class StopRuns(NamedTuple):
+    """Take tasks back that have not begun, and stop those that have; the engine answers."""
+
+    worker: WorkerId
+    tasks: tuple[int, ...]
+    cause: int
+
+
+class KillWorker(NamedTuple):
+    """End a process: a task that was to stop goes on in it."""
+
+    worker: WorkerId
+    cause: int
+
+
 class Settle(NamedTuple):
     """Tell whoever waits for a task how it ended.
 
@@ -439,6 +487,8 @@ Command = (
     | DropChunks
     | RetractRuns
     | RunsAskedBack
+    | StopRuns
+    | KillWorker
     | Settle
     | ForgetCalls
     | Refuse

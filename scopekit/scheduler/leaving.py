@@ -119,7 +119,7 @@ def why_lost(chunk: ChunkRecord, topology: Topology) -> str:
 
 def is_drained(known: Records, workers: Collection[WorkerId]) -> bool:
     """Tells whether workers have nothing left to run, nor anything that could move."""
-    busy = any(load.tasks for worker in workers for load in known.loads.of_worker.get(worker, ()))
-    return not busy and all(
+    idle = all(known.loads.is_empty(worker) for worker in workers)
+    return idle and all(
         where_it_can_go(known, chunk) is None for chunk in held_by_these_alone(known, workers)
     )

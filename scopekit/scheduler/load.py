@@ -74,6 +74,7 @@ class Load:
         tasks: the ids of the tasks, in the order in which they were sent, each with the
             name of its function.
         paused: those of them that wait for others, and have given the processor up.
+        lingering: tasks that were stopped and count no more, whose code has not ended.
         asked_at: when it was last asked to hand some of them back.
     """
 
@@ -84,17 +85,19 @@ class Load:
     tasks: dict[int, str] = field(default_factory=dict)
     by_function: dict[str, int] = field(default_factory=dict)
     paused: set[int] = field(default_factory=set)
+    lingering: dict[int, None] = field(default_factory=dict)
     asked_at: float = float("-inf")
 
     @property
     def is_idle(self) -> bool:
         """Tells whether it has nothing to run."""
-        return len(self.tasks) == len(self.paused)
+        return len(self.tasks) == len(self.paused) and not self.lingering
 
     def weigh(self) -> None:
         """Sums the work anew by what is known now."""
         known = self.durations.known
-        total = 0.0
+        # Nobody can tell how long what lingers goes on.
+        total = len(self.lingering) * _UNKNOWN
         for function, count in self.by_function.items():
             total += count * known.get(function, _UNKNOWN)
         self.seconds = total
@@ -233,6 +236,26 @@ class Loads:
         load.resume(task)
         self._judge(load)
 
+    def linger(self, load: Load, task: int) -> None:
+        """Takes note that the code of a task goes on which counts no more."""
+        load.lingering[task] = None
+        load.weigh()
+        self._judge(load)
+
+    def end_lingering(self, worker: WorkerId, task: int) -> Load | None:
+        """Takes note that such code has ended; returns the load of its processor."""
+        for load in self.of_worker.get(worker, ()):
+            if task in load.lingering:
+                del load.lingering[task]
+                load.weigh()
+                self._judge(load)
+                return load
+        return None
+
+    def lingers(self, worker: WorkerId, task: int) -> bool:
+        """Tells whether such code of a task goes on in a process."""
+        return any(task in load.lingering for load in self.of_worker.get(worker, ()))
+
     def learn(self, function: str, seconds: float) -> None:
         """Takes one measured duration into account."""
         if self._durations.learn(function, seconds):
@@ -304,7 +327,7 @@ class Loads:
         crowded = [
             load
             for load in self._some(mask & ~self.idle)
-            if len(load.tasks) > 1 and load.seconds > seconds
+            if len(load.tasks) + len(load.lingering) > 1 and load.seconds > seconds
         ]
         return max(crowded, key=lambda load: load.seconds, default=None)
 
@@ -326,7 +349,7 @@ class Loads:
 
     def is_empty(self, worker: WorkerId) -> bool:
         """Tells whether a process has nothing to do at all."""
-        return not any(load.tasks for load in self.of_worker.get(worker, ()))
+        return not any(load.tasks or load.lingering for load in self.of_worker.get(worker, ()))
 
     def may_keep(self) -> bool:
         """Tells whether another process may be kept: half of them go on with the rest."""

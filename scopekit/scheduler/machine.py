@@ -43,13 +43,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from scopekit.errors import (
-    ScopeViolationError,
-    TaskCancelledError,
-)
+from scopekit.errors import ScopeViolationError
 from scopekit.graph import FINAL_STATES, ChunkRecord, TaskRecord
 from scopekit.scheduler import events as ev
-from scopekit.scheduler.changing import Changing
+from scopekit.scheduler.cancelling import Cancelling
 from scopekit.scheduler.leaving import held_by_these_alone, where_it_can_go
 from scopekit.scheduler.placement import never_meet, refusal
 from scopekit.scheduler.sending import may_come_back
@@ -59,7 +56,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from scopekit.errors import SchedulingError
-    from scopekit.graph import WorkerId
+    from scopekit.graph import TaskSpec, WorkerId
     from scopekit.places import Topology
     from scopekit.scopes import Processor, Scope
 
@@ -68,7 +65,7 @@ __all__ = ("Scheduler",)
 _UNSCOPED = AnyScope()
 
 
-class Scheduler(Changing):
+class Scheduler(Cancelling):
     """Decides what runs where.
 
     Args:
@@ -87,6 +84,7 @@ class Scheduler(Changing):
             ev.RunFinished: self._on_finished,
             ev.RunFailed: self._on_failed,
             ev.RunHandedBack: self._on_handed_back,
+            ev.RunStopped: self._on_stopped,
             ev.ChunkPinned: self._on_pinned,
             ev.ChunksArrived: self._on_arrived,
             ev.ChunksMissed: self._on_missed,
@@ -119,7 +117,7 @@ class Scheduler(Changing):
         self.out.begin()
         self._handlers[type(event)](event)
         # Not by recursion: a chain of thousands would be as many frames deep.
-        while self._to_place or self._to_block or self._to_use:
+        while self._to_place or self._to_block or self._to_use or self._to_cancel:
             self._follow_up()
         if self._suspects or self.loads.keeps_any:
             self._look_after_suspects()
@@ -139,10 +137,12 @@ class Scheduler(Changing):
 
     def _look_after_suspects(self) -> None:
         while self._tend_suspects():
-            while self._to_place or self._to_block or self._to_use:
+            while self._to_place or self._to_block or self._to_use or self._to_cancel:
                 self._follow_up()
 
     def _follow_up(self) -> None:
+        if self._to_cancel:
+            self._cancel_children()
         while self._to_block:
             task, output, at = self._to_block.popleft()
             record = self.tasks.get(task)
@@ -187,6 +187,10 @@ class Scheduler(Changing):
         if spec.priority:
             self._knows_priorities = True
         self.table.lend(worker, spec.outputs)
+        if self._is_stopped(spec.parent):
+            self._refuse_child(record, event)
+            return
+        self._note_child(spec)
         # What was kept may have begun already.
         error = self._refused_at_spawn(record) if processor is None else None
         if error is not None:
@@ -202,6 +206,12 @@ class Scheduler(Changing):
             self._adopt(record, processor)
         elif record.state not in FINAL_STATES and not record.unplanned:
             self._place(record, at)
+
+    def _note_child(self, spec: TaskSpec) -> None:
+        """Takes note of what a task spawned, for as long as that may end with it."""
+        parent = self.tasks.get(spec.parent or 0)
+        if parent is not None and parent.state not in FINAL_STATES:
+            self._children.setdefault(parent.spec.id, []).append(spec.id)
 
     def _adopt(self, record: TaskRecord, processor: Processor) -> None:
         """Takes note that a task is where it was spawned, unless it may not stay there."""
@@ -330,6 +340,8 @@ class Scheduler(Changing):
             return
         record.started = event.started
         if record.failures < record.spec.retries:
+            if self._stops and self._ends_stopped(record, event.finished):
+                return
             record.failures += 1
             if record.spec.prefer:
                 self._forget_patience(record)
@@ -377,15 +389,6 @@ class Scheduler(Changing):
         if inside or chunk_id in self.table.outside:
             self.table.narrow(chunk_id, scope, self.topology)
             chunk.pin = why or chunk.pin
-
-    def _sent_to(self, task: int, worker: WorkerId) -> TaskRecord | None:
-        """Returns the record of a task if that worker is the one that has it now."""
-        record = self.tasks.get(task)
-        if record is None or record.state not in ("queued", "running", "waiting"):
-            return None
-        if record.processor is None or record.processor.worker != worker:
-            return None
-        return record
 
     def _recall(self) -> None:
         """Asks back what was sent ahead of tasks that have no processor any more.
@@ -581,6 +584,7 @@ class Scheduler(Changing):
                 self._miss_again(record, event.at)
         for record in interrupted.values():
             self._rerun(record, event, begun=record.spec.id in began)
+        self._kills = {t: kill for t, kill in self._kills.items() if kill[0] != event.worker}
         for chunk in lost.values():
             if chunk.state == "lost" and chunk.handles > 0 and not chunk.told:
                 self._make_again([chunk], event.at)
@@ -606,6 +610,8 @@ class Scheduler(Changing):
                 record = self.tasks[task]
                 if not record.allowed & elsewhere or record.state == "running":
                     continue
+                if task in self._stops:
+                    continue
                 if record.missing and not record.may_have_begun:
                     self._retract(record)
                     self._count_unplanned(record)
@@ -622,18 +628,10 @@ class Scheduler(Changing):
         for worker in event.workers:
             self._to_use.extend(load.processor for load in self.loads.of_worker.get(worker, ()))
 
-    def _on_cancel(self, event: ev.CancelAsked) -> None:
-        record = self.tasks.get(event.task)
-        if record is None or record.state in FINAL_STATES:
-            return
-        if record.processor is not None and (record.state == "running" or not record.missing):
-            return
-        self._retract(record)
-        error = TaskCancelledError(f"{record.spec.name} was cancelled before it ran")
-        self._end(record, "cancelled", error, at=event.at)
-
     def _on_time(self, event: ev.TimePassed) -> None:
         self._at = self._clock = event.at
+        if self._kills:
+            self._kill_overdue(event.at)
         for task in list(self._unmatched):
             record = self.tasks[task]
             if record.deadline is not None and event.at >= record.deadline:
@@ -649,13 +647,10 @@ class Scheduler(Changing):
 
     def next_deadline(self) -> float | None:
         """Returns the time at which a wait ends, or something is to be done again, if any is."""
-        deadlines = [
-            deadline
-            for task in self._unmatched
-            if (deadline := self.tasks[task].deadline) is not None
-        ]
-        further = (self._send_again_at(), self.patience.next())
-        deadlines += [at for at in further if at is not None]
+        waits = (self.tasks[task].deadline for task in self._unmatched)
+        ends = [until for _, until in self._kills.values()]
+        further = (*waits, self._send_again_at(), self.patience.next(), *ends)
+        deadlines = [at for at in further if at is not None]
         return min(deadlines, default=None)
 
 

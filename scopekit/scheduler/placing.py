@@ -93,6 +93,8 @@ class Placing(Ending):
 
     def _place_anew(self, record: TaskRecord, at: float, *, forced: bool) -> None:
         """Places a task that was taken from its processor and had not begun."""
+        if self._stops and self._ends_stopped(record, at):
+            return
         self._turn(record, "waiting")
         self._count_unplanned(record)
         if not record.unplanned:

@@ -58,6 +58,11 @@ class Records:
         # Who waits for whose end, without needing its result.
         self._followers: dict[int, list[int]] = {}
         self._unplanned: dict[int, None] = {}  # whose results others were sent ahead for
+        # Tasks that engines were asked to stop and have not answered for, processes that are
+        # to be killed for a task from some time on, and what tasks have spawned.
+        self._stops: dict[int, None] = {}
+        self._kills: dict[int, tuple[WorkerId, float]] = {}
+        self._children: dict[int, list[int]] = {}
         self._finished: deque[int] = deque()
         self._finished_before = 0
         self.rescopings: deque[Rescoping] = deque(maxlen=_RESCOPINGS_KEPT)
@@ -65,6 +70,7 @@ class Records:
         self._to_block: deque[tuple[int, int, float]] = deque()
         self._to_place: deque[int] = deque()
         self._to_use: deque[Processor] = deque()
+        self._to_cancel: deque[int] = deque()
         self._at = 0.0
         # By the client's clock alone: engines have clocks of their own.
         self._clock = 0.0
@@ -93,6 +99,15 @@ class Records:
     def _by_priority(self, tasks: Iterable[int]) -> list[int]:
         known = self.tasks
         return sorted(tasks, key=lambda t: -known[t].spec.priority if t in known else 0)
+
+    def _sent_to(self, task: int, worker: WorkerId) -> TaskRecord | None:
+        """Returns the record of a task if that worker is the one that has it now."""
+        record = self.tasks.get(task)
+        if record is None or record.state not in ("queued", "running", "waiting"):
+            return None
+        if record.processor is None or record.processor.worker != worker:
+            return None
+        return record
 
     # -- scopes of a task ----------------------------------------------------------
 
@@ -154,9 +169,12 @@ class Records:
             missing = self.missing_names(record)
             rule = "the end of its spawn_bulk block" if record.held else ""
             return tell(self.topology, outcome="waiting", waiting_for=missing, rule=rule)
-        if record.state in ("blocked", "cancelled"):
+        if record.state == "cancelled":
+            rule = "before it ran" if record.started is None else "while it ran"
+            return tell(seen, outcome="cancelled", rule=rule)
+        if record.state == "blocked":
             origin = () if record.origin is None else (self.name_of(record.origin),)
-            return tell(seen, outcome=record.state, waiting_for=origin)
+            return tell(seen, outcome="blocked", waiting_for=origin)
         if isinstance(record.failure, NoProcessorError) or record.state == "unmatched":
             return tell(seen, outcome="unmatched")
         if record.processor is None and record.state == "queued":
@@ -192,7 +210,7 @@ class Records:
     def busy(self) -> dict[WorkerId, int]:
         """Counts the tasks that each worker was sent and has not finished."""
         return {
-            worker: sum(len(load.tasks) for load in loads)
+            worker: sum(len(load.tasks) + len(load.lingering) for load in loads)
             for worker, loads in self.loads.of_worker.items()
         }
 

@@ -161,6 +161,8 @@ class Recovering(Placing):
         if record.state in FINAL_STATES:
             return
         spec = record.spec
+        if self._stops and self._ends_stopped(record, event.at):
+            return
         if spec.prefer:
             self._forget_patience(record)
         if begun and not event.planned:

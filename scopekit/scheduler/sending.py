@@ -225,7 +225,8 @@ class Sending(Preferring):
 
     def _ask_back(self, loaded: Load, idle: Load) -> None:
         wanted: list[int] = []
-        most = min(_ASKED_AT_ONCE, len(loaded.tasks) // 2)
+        ahead = len(loaded.tasks) + len(loaded.lingering)
+        most = min(_ASKED_AT_ONCE, len(loaded.tasks), ahead // 2)
         for task in islice(reversed(loaded.tasks), _LOOKED_AT):
             if len(wanted) >= most:
                 break

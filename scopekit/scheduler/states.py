@@ -33,7 +33,7 @@ TASK_MOVES: Mapping[tuple[TaskState, TaskState], str] = {
     ("queued", "cancelled"): "the user cancelled it",
     ("running", "done"): "it gave its results",
     ("running", "waiting"): "its engine died; or it is to be tried again",
-    ("running", "cancelled"): "the run that spawned it died",
+    ("running", "cancelled"): "its engine stopped it; or the run that spawned it died",
     ("running", "failed"): "it raised, or its engine died and it may not run again",
     ("done", "waiting"): "its result was lost, and is made again",
 }

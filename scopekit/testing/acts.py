@@ -80,6 +80,8 @@ class Spawn:
         kills: how many of its runs kill their process, -1 for all.
         priority: the higher, the sooner it is sent if it has to wait for a processor.
         prefer: where it would rather run, in order.
+        stubborn: True if its code goes on when it is told to stop.
+        limit: how many seconds it may take, None for any time.
     """
 
     at: float
@@ -98,6 +100,8 @@ class Spawn:
     kills: int = 0
     priority: int = 0
     prefer: tuple[Wish, ...] = ()
+    stubborn: bool = False
+    limit: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +132,17 @@ class Drop:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """The user wants a task not to run."""
+    """The user wants a task not to run, or to stop.
+
+    Attributes:
+        at: when.
+        task: its id.
+        grace: after how many seconds its process is to be killed, None for never.
+    """
 
     at: float
     task: int
+    grace: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +274,8 @@ class Plan:
         acts: what users and fate do, in the order of time.
         latency: how long a message takes, in seconds, give or take.
         patience: after how long an engine asks for inputs that did not come.
+        snatching: how many of the tasks that an engine is asked to hand back are cancelled
+            in this very moment.
     """
 
     seed: int
@@ -270,6 +283,7 @@ class Plan:
     acts: tuple[Act, ...]
     latency: float = 0.001
     patience: float = 2.0
+    snatching: float = 0.0
 
 
 def script(plan: Plan) -> str:
@@ -298,7 +312,7 @@ def script(plan: Plan) -> str:
     lines += ["        ),", "        acts=("]
     lines += [f"            {_said(act)}," for act in plan.acts]
     lines += ["        ),"]
-    for name in ("latency", "patience"):
+    for name in ("latency", "patience", "snatching"):
         if getattr(plan, name) != getattr(Plan(0, (), ()), name):
             lines.append(f"        {name}={getattr(plan, name)!r},")
     return "\n".join([*lines, "    )", ")"])

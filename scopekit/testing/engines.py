@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from random import Random
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from scopekit.errors import ScopeViolationError
 from scopekit.graph import StoredChunk
 from scopekit.scheduler import events as ev
 from scopekit.scopes import CLIENT, AnyScope, ExactScope, NodeScope, ProcessScope, constrain
+from scopekit.testing.work import Held, Parcel, Pending, Run, TaskError, value_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,33 +21,13 @@ if TYPE_CHECKING:
     from scopekit.testing.acts import Spawn, Worker
     from scopekit.testing.network import Timeline
 
-__all__ = ("Engine", "Held", "Parcel", "Surroundings", "TaskError", "value_of")
+__all__ = ("Engine", "Surroundings")
 
 _TELL_AFTER = 0.02
 _GATHER = 0.002
 _FLUSH = 0.02
+_UNWIND = 0.02
 _UNSCOPED = AnyScope()
-
-
-class TaskError(Exception):
-    """What a simulated task raises."""
-
-
-class Held(NamedTuple):
-    """A value with what a store knows of it."""
-
-    value: int
-    scope: Scope
-    processor: Processor
-    stuck: bool
-
-
-class Parcel(NamedTuple):
-    """What one engine sends another: a chunk, or the word that it may not be had."""
-
-    chunk: int
-    held: Held | None
-    scope: Scope
 
 
 class Surroundings(Protocol):
@@ -70,25 +51,11 @@ class Surroundings(Protocol):
     def came_in(self, engine: Engine, chunk: int, held: Held) -> None:
         """Takes note of each value that a process comes to hold."""
 
+    def late(self, task: int) -> None:
+        """Takes note that a task took longer than it may."""
+
     def wrong(self, rule: str, text: str) -> None:
         """Ends the world: what must not be is."""
-
-
-class _Pending:
-    """A task that was ordered and has not begun."""
-
-    __slots__ = ("missing", "processor", "since", "spawn")
-
-    def __init__(self, spawn: Spawn, processor: Processor, since: float) -> None:
-        self.spawn = spawn
-        self.processor = processor
-        self.since = since
-        self.missing = 0
-
-
-def value_of(task: int, output: int, inputs: Iterable[int]) -> int:
-    """Computes a result: a number that tells the task with all that went into it."""
-    return hash((task, output, *inputs))
 
 
 class Engine:
@@ -117,11 +84,11 @@ class Engine:
         self._timeline = world.timeline
         self._random = Random(seed)
         self.topology: Topology | None = None
-        self._ordered: dict[int, _Pending] = {}
-        self._waiting: dict[int, list[_Pending]] = {}
+        self._ordered: dict[int, Pending] = {}
+        self._waiting: dict[int, list[Pending]] = {}
         self._wanted: dict[int, list[WorkerId]] = {}
-        self._lanes: dict[Processor, deque[_Pending]] = {p: deque() for p in process.processors}
-        self._running: dict[Processor, tuple[_Pending, float, list[int]]] = {}
+        self._lanes: dict[Processor, deque[Pending]] = {p: deque() for p in process.processors}
+        self._running: dict[Processor, Run] = {}
         self._reports: list[ev.Event] = []
         self._pushes: dict[WorkerId, list[Parcel]] = {}
         self._flushed = 0.0
@@ -144,7 +111,7 @@ class Engine:
         """Takes a task."""
         if not self.alive:
             return
-        pending = self._ordered[spawn.task] = _Pending(spawn, processor, self._timeline.now)
+        pending = self._ordered[spawn.task] = Pending(spawn, processor, self._timeline.now)
         for chunk in dict.fromkeys(spawn.inputs):
             if chunk not in self.store:
                 self._waiting.setdefault(chunk, []).append(pending)
@@ -201,19 +168,49 @@ class Engine:
         """Hands tasks back that have not begun."""
         if not self.alive:
             return
-        for task in self._take_out(tasks):
+        for pending in self._take_out(tasks):
+            task = pending.spawn.task
             self._tell(ev.RunHandedBack(task, self.worker, None, None, self._now))
 
-    def _take_out(self, tasks: Iterable[int]) -> list[int]:
+    def stop(self, tasks: Iterable[int]) -> None:
+        """Takes tasks back that have not begun, and stops those that have."""
+        if not self.alive:
+            return
+        for pending in self._take_out(tasks):
+            self._tell_stopped(pending, over=True)
+        for run in list(self._running.values()):
+            if run.pending.spawn.task in tasks:
+                self._stop_run(run, late=False)
+
+    def _stop_run(self, run: Run, *, late: bool) -> None:
+        if run.stopped:
+            return
+        run.stopped, run.late = True, late
+        self._tell_stopped(run.pending, over=False, late=late, started=run.started)
+        if not run.pending.spawn.stubborn:
+            self._timeline.after(_UNWIND * self._random.random(), self._finish, run, 0)
+
+    def _tell_stopped(
+        self,
+        pending: Pending,
+        *,
+        over: bool,
+        late: bool = False,
+        started: float | None = None,
+    ) -> None:
+        task, processor = pending.spawn.task, pending.processor
+        self._tell(ev.RunStopped(task, self.worker, processor, over, late, started, self._now))
+
+    def _take_out(self, tasks: Iterable[int]) -> list[Pending]:
         taken = []
         for task in tasks:
             pending = self._ordered.pop(task, None)
             if pending is not None:
                 self._stop_waiting(pending)
-                taken.append(task)
+                taken.append(pending)
         return taken
 
-    def _stop_waiting(self, pending: _Pending) -> None:
+    def _stop_waiting(self, pending: Pending) -> None:
         for chunk in pending.spawn.inputs:
             waiting = self._waiting.get(chunk)
             if waiting is not None and pending in waiting:
@@ -292,7 +289,7 @@ class Engine:
 
     # -- running --------------------------------------------------------------------
 
-    def _submit(self, pending: _Pending) -> None:
+    def _submit(self, pending: Pending) -> None:
         self._lanes[pending.processor].append(pending)
         self._pump(pending.processor)
 
@@ -316,7 +313,7 @@ class Engine:
         self._timeline.at(self.stalled_until, self._pump, processor)
         return True
 
-    def _begin(self, pending: _Pending) -> bool:
+    def _begin(self, pending: Pending) -> bool:
         """Begins a task, unless an input turns out to be not valid here."""
         spawn, processor = pending.spawn, pending.processor
         if self.topology is None:
@@ -333,41 +330,62 @@ class Engine:
                 self._tell(back)
                 return False
         started = self._now
-        self._running[processor] = (pending, started, values)
-        run = self._world.began(self, spawn.task, processor)
+        run = self._running[processor] = Run(pending, started, values)
+        number = self._world.began(self, spawn.task, processor)
         seconds = spawn.seconds * self._traits.speed
-        if self.worker != CLIENT and (spawn.kills < 0 or run <= spawn.kills):
-            self._timeline.after(seconds * self._random.random(), self._die_of, spawn.task)
+        if self.worker != CLIENT and (spawn.kills < 0 or number <= spawn.kills):
+            self._timeline.after(seconds * self._random.random(), self._die_of, run)
         else:
-            self._timeline.after(seconds, self._finish, processor, run)
+            self._timeline.after(seconds, self._finish, run, number)
         if seconds > _TELL_AFTER:
-            self._timeline.after(_TELL_AFTER, self._tell_started, pending, started)
+            self._timeline.after(_TELL_AFTER, self._tell_started, run)
+        if spawn.limit is not None:
+            self._timeline.after(spawn.limit, self._end_time, run)
         return True
 
-    def _die_of(self, task: int) -> None:
-        if self.alive:
-            self._world.killed(self, task)
+    def _goes_on(self, run: Run) -> bool:
+        return self.alive and self._running.get(run.pending.processor) is run
 
-    def _tell_started(self, pending: _Pending, started: float) -> None:
-        if self.alive and self._running.get(pending.processor, (None,))[0] is pending:
-            self._reports.append(ev.RunStarted(pending.spawn.task, self.worker, started))
+    def _die_of(self, run: Run) -> None:
+        if self._goes_on(run):
+            self._world.killed(self, run.pending.spawn.task)
+
+    def _tell_started(self, run: Run) -> None:
+        if self._goes_on(run):
+            self._reports.append(ev.RunStarted(run.pending.spawn.task, self.worker, run.started))
             self._flush_soon()
 
-    def _finish(self, processor: Processor, run: int) -> None:
-        if not self.alive:
+    def _end_time(self, run: Run) -> None:
+        """Stops a task that took as long as it may."""
+        if not self._goes_on(run) or run.stopped:
             return
         if self._timeline.now < self.stalled_until:
-            self._timeline.at(self.stalled_until, self._finish, processor, run)
+            self._timeline.at(self.stalled_until, self._end_time, run)
             return
-        pending, started, values = self._running.pop(processor)
-        spawn = pending.spawn
-        if spawn.fails < 0 or run <= spawn.fails:
+        self._world.late(run.pending.spawn.task)
+        self._stop_run(run, late=True)
+
+    def _finish(self, run: Run, number: int) -> None:
+        if not self._goes_on(run):
+            return
+        if self._timeline.now < self.stalled_until:
+            self._timeline.at(self.stalled_until, self._finish, run, number)
+            return
+        spawn, processor, started = run.pending.spawn, run.pending.processor, run.started
+        del self._running[processor]
+        if run.stopped:
+            # What it does not notice it brings to its end.
+            made = spawn.stubborn and self._make(spawn, processor, run.values, started)
+            kept = tuple(chunk.id for chunk in made.results) if made else ()
+            over = (True, run.late, started, self._now, kept)
+            self._end_run(ev.RunStopped(spawn.task, self.worker, processor, *over))
+        elif spawn.fails < 0 or number <= spawn.fails:
             error = TaskError(f"task {spawn.task} raised")
             self._end_run(ev.RunFailed(spawn.task, self.worker, error, started, self._now))
         else:
             self._end_run(
                 self._refused_result(spawn, processor, started)
-                or self._make(spawn, processor, values, started)
+                or self._make(spawn, processor, run.values, started)
             )
         self._pump(processor)
 
@@ -383,7 +401,7 @@ class Engine:
 
     def _make(
         self, spawn: Spawn, processor: Processor, inputs: list[int], started: float
-    ) -> ev.Event:
+    ) -> ev.RunFinished:
         scope = self._scope_of_results(spawn, processor)
         results = []
         for output in range(spawn.outputs):

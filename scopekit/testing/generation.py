@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -262,5 +262,26 @@ def draw_plan(seed: int, size: Size | None = None) -> Plan:
     drawing.acts += _relabelled(seed, drawing)
     latency = drawing.random.choice((0.0002, 0.001, 0.001, 0.02))
     drawing.changes()
-    in_time = sorted(drawing.acts, key=lambda act: act.at)
-    return acts.Plan(seed, tuple(drawing.workers), tuple(in_time), latency)
+    in_time = sorted(_with_stops(seed, drawing.acts), key=lambda act: act.at)
+    plan = acts.Plan(seed, tuple(drawing.workers), tuple(in_time), latency)
+    return replace(plan, snatching=Random(f"snatches of {seed}").choice((0.0, 0.0, 0.0, 0.5)))
+
+
+def _with_stops(seed: int, drawn: list[Act]) -> list[Act]:
+    """Draws which tasks are cancelled while they run, with what their code does about it."""
+    random = Random(f"stops of {seed}")
+    cancelling, stubborn, limited = (
+        float(random.random() < chance) * random.random() for chance in (0.3, 0.5, 0.12)
+    )
+    found: list[Act] = []
+    for act in drawn:
+        if not isinstance(act, acts.Spawn):
+            found.append(act)
+            continue
+        limit = random.choice((0.0, 0.01, 0.1, 1.0)) if random.random() < 0.5 * limited else None
+        found.append(replace(act, stubborn=random.random() < stubborn, limit=limit))
+        while random.random() < 0.5 * cancelling:
+            at = act.at + random.choice((0.0, 0.003, 0.03, 0.3, 1.0)) * random.random()
+            grace = random.choice((None, None, None, 0.0, 0.02, 0.3))
+            found.append(acts.Cancel(round(at, 4), act.task, grace))
+    return found

@@ -13,19 +13,21 @@ I9  what waits has an input to wait for; what is queued has none; each task is s
     and nothing waits where there is room
 I10 nothing is held that nobody wants
 I11 a task goes where it prefers, as far as anybody is there, until its patience is over
+C.. what stands in ``stops.py``
 === ===================================================================================
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scopekit.graph import FINAL_STATES
 from scopekit.scheduler import events as ev
+from scopekit.testing.stops import StopRules
 from scopekit.testing.watching import Violation
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from scopekit.graph import ChunkRecord, TaskRecord, TaskState, WorkerId
     from scopekit.scheduler import Scheduler
@@ -58,7 +60,19 @@ class Invariants:
         self.live: dict[int, WorkerId] = {}
         self._senders: dict[tuple[int, WorkerId], WorkerId] = {}
         self._deaths: dict[int, int] = {}
+        self._accepted: int | None = None
         self._events = 0
+        self._stops = StopRules(scheduler, self.live, self.settled)
+        self._look: dict[type, Callable[[Any], None]] = {
+            ev.StartRun: self._look_at_start,
+            ev.SendChunk: self._look_at_send,
+            ev.Settle: self._look_at_settle,
+            ev.RetractRuns: self._look_at_retract,
+            ev.StopRuns: self._stops.look_at_stop,
+            ev.KillWorker: self._stops.look_at_kill,
+            ev.ForgetCalls: self._look_at_forget,
+            ev.Refuse: self._look_at_refuse,
+        }
 
     # -- what is said -----------------------------------------------------------------
 
@@ -69,11 +83,13 @@ class Invariants:
             Violation: something is not as it must be.
         """
         self._events += 1
-        accepted = self._note_event(event)
+        self._stops.note(event)
+        accepted = self._accepted = self._note_event(event)
         for command in commands:
-            self._look_at(command, accepted)
+            self._look_at(command)
         if accepted is not None and isinstance(event, ev.RunFinished):
             self._look_at_results(event)
+        self._stops.look_back(event, commands, accepted=accepted is not None)
         if isinstance(event, ev.TimePassed):
             self._check_patience()
         self.check()
@@ -89,7 +105,7 @@ class Invariants:
 
     def _note_event(self, event: ev.Event) -> int | None:
         """Takes note of a run that is over; returns its task if the run was the live one."""
-        if isinstance(event, (ev.RunFinished, ev.RunFailed, ev.RunHandedBack)):
+        if isinstance(event, (ev.RunFinished, ev.RunFailed, ev.RunHandedBack, ev.RunStopped)):
             if self.live.get(event.task) != event.worker:
                 return None
             del self.live[event.task]
@@ -100,27 +116,27 @@ class Invariants:
                 self._deaths[task] = self._deaths.get(task, 0) + (not event.planned)
         return None
 
-    def _look_at(self, command: ev.Command, accepted: int | None) -> None:
+    def _look_at(self, command: ev.Command) -> None:
         if command.cause != self._events:
             raise Violation("cause", f"{command} names another event than {self._events}")
-        if isinstance(command, ev.StartRun):
-            self._look_at_start(command)
-        elif isinstance(command, ev.SendChunk):
-            self._look_at_send(command)
-        elif isinstance(command, ev.Settle):
-            self._look_at_settle(command, accepted)
-        elif isinstance(command, ev.RetractRuns):
-            self._be_alive(command.worker, command)
-            for task in command.tasks:
-                if self.live.get(task) == command.worker:
-                    del self.live[task]
-        elif isinstance(command, (ev.DropChunks, ev.RescopeChunk, ev.RunsAskedBack)):
-            self._be_alive(command.worker, command)
-        elif isinstance(command, ev.ForgetCalls):
-            self.forgotten.update(dict.fromkeys(command.tasks))
-        else:
-            self.settled[command.task] = "failed"
-            self.forgotten[command.task] = None
+        worker = getattr(command, "worker", None)
+        if worker is not None and self._scheduler.topology.process(worker) is None:
+            raise Violation("I7", f"{command} goes to a process that is gone")
+        look = self._look.get(type(command))
+        if look is not None:
+            look(command)
+
+    def _look_at_retract(self, command: ev.RetractRuns) -> None:
+        for task in command.tasks:
+            if self.live.get(task) == command.worker:
+                del self.live[task]
+
+    def _look_at_forget(self, command: ev.ForgetCalls) -> None:
+        self.forgotten.update(dict.fromkeys(command.tasks))
+
+    def _look_at_refuse(self, command: ev.Refuse) -> None:
+        self.settled[command.task] = "failed"
+        self.forgotten[command.task] = None
 
     def _be_alive(self, worker: WorkerId, command: ev.Command) -> None:
         if self._scheduler.topology.process(worker) is None:
@@ -129,6 +145,7 @@ class Invariants:
     def _look_at_start(self, command: ev.StartRun) -> None:
         task, processor, _ = command
         self._be_alive(processor.worker, command)
+        self._stops.look_at_start(command)
         if task in self.live:
             raise Violation(
                 "I3", f"task {task} is sent again while worker {self.live[task]} has it"
@@ -191,16 +208,17 @@ class Invariants:
         if scope is not None and not self._scheduler.topology.admits(scope, command.to):
             raise Violation("I1", f"{command} leads out of the chunk's scope")
 
-    def _look_at_settle(self, command: ev.Settle, accepted: int | None) -> None:
+    def _look_at_settle(self, command: ev.Settle) -> None:
         task, state = command.task, command.state
         before = self.settled.get(task)
         if before not in (None, "done") or state not in _FINAL:
             raise Violation("I2", f"task {task} ends as {state} after {before}")
         if (command.failure is None) != (state == "done"):
             raise Violation("I2", f"task {task} ends as {state} with {command.failure!r}")
-        if state == "done" and accepted != task:
+        if state == "done" and self._accepted != task:
             raise Violation("I4", f"task {task} is done without a word of the run that was live")
         self.settled[task] = state
+        self._stops.look_at_settle(command)
 
     # -- what is known ----------------------------------------------------------------
 
@@ -378,12 +396,13 @@ class Invariants:
         counted: dict[WorkerId, int] = {}
         for load in loads.all:
             tasks = len(load.tasks) - len(load.paused)
+            self._stops.check(load)
             if load.tasks:
                 worker = load.processor.worker
                 counted[worker] = counted.get(worker, 0) + len(load.tasks)
                 if tasks != sum(load.by_function.values()):
                     raise Violation("I6", f"{load.processor} has {tasks} tasks, not as weighed")
-            if bool(loads.idle & load.bit) == bool(tasks):
+            if bool(loads.idle & load.bit) == bool(tasks or load.lingering):
                 raise Violation("I6", f"{load.processor} is idle and has {tasks} tasks, or neither")
         if counted != work:
             raise Violation("I6", f"workers have {work} tasks, and {counted} are counted")

@@ -12,18 +12,19 @@ from scopekit.errors import (
     ScopeConflictError,
     ScopeViolationError,
     TaskCancelledError,
+    TaskTimeoutError,
     WorkerLostError,
 )
 from scopekit.scheduler.placement import never_meet
-from scopekit.testing.engines import TaskError, value_of
 from scopekit.testing.watching import Violation
+from scopekit.testing.work import TaskError, value_of
 
 if TYPE_CHECKING:
     from scopekit.graph import WorkerId
     from scopekit.scheduler import Scheduler
     from scopekit.scheduler.events import Settle
     from scopekit.testing.acts import Spawn
-    from scopekit.testing.engines import Held
+    from scopekit.testing.work import Held
 
 __all__ = ("Truth",)
 
@@ -43,6 +44,7 @@ class Truth:
         kills: how many processes each task killed.
         cancelled: what the user wanted not to run.
         rescoped: the chunks whose scope the user narrowed.
+        late: what took longer than it may.
         unreadable: chunks that no process could read.
     """
 
@@ -54,6 +56,7 @@ class Truth:
     kills: dict[int, int] = field(default_factory=dict)
     cancelled: dict[int, None] = field(default_factory=dict)
     rescoped: dict[int, None] = field(default_factory=dict)
+    late: dict[int, None] = field(default_factory=dict)
     unreadable: dict[int, None] = field(default_factory=dict)
     faults: int = 0
 
@@ -122,6 +125,8 @@ class Truth:
             right = task in self.cancelled and isinstance(failure, TaskCancelledError)
         elif state == "blocked":
             right = settle.origin is not None and self._needs(task, settle.origin)
+        elif isinstance(failure, TaskTimeoutError):
+            right = task in self.late and state == "failed"
         elif isinstance(failure, TaskError):
             right = self.failed.get(task, 0) > spawn.retries or self._needs_unreadable(spawn)
         elif isinstance(failure, ScopeViolationError):

@@ -8,6 +8,7 @@ from scopekit.scheduler import Scheduler
 from scopekit.scheduler import events as ev
 from scopekit.scheduler.chunks import Chunks
 from scopekit.scopes import AnyScope
+from scopekit.testing import stop_sabotage
 from scopekit.testing.generation import draw_plan
 from scopekit.testing.shrinking import failure_of
 
@@ -183,17 +184,6 @@ class NeverRetries(Scheduler):
         if record is not None:
             record.failures = record.spec.retries
         super()._on_failed(event)
-
-
-class CancelsWhatRuns(Scheduler):
-    """Cancels tasks that have begun."""
-
-    def _on_cancel(self, event: ev.CancelAsked) -> None:
-        record = self.tasks.get(event.task)
-        if record is not None and record.state == "running":
-            self._end(record, "cancelled", RuntimeError("cancelled"), at=event.at)
-        else:
-            super()._on_cancel(event)
 
 
 class ForgetsDeadlines(Scheduler):
@@ -412,7 +402,7 @@ class LeavesWhatNobodyWants(Scheduler):
 
 SABOTAGES: tuple[type[Scheduler], ...] = tuple(
     kind
-    for kind in list(globals().values())
+    for kind in [*globals().values(), *vars(stop_sabotage).values()]
     if isinstance(kind, type) and issubclass(kind, Scheduler) and kind is not Scheduler
 )
 """Each planted bug: a scheduler whose docstring says what is wrong with it."""

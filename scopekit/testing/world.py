@@ -14,23 +14,25 @@ from scopekit.scheduler import Scheduler
 from scopekit.scheduler import events as ev
 from scopekit.scopes import CLIENT, AnyScope
 from scopekit.testing import acts
-from scopekit.testing.engines import Engine, Held, TaskError
+from scopekit.testing.engines import Engine
 from scopekit.testing.invariants import Invariants
 from scopekit.testing.network import Connection, Timeline
 from scopekit.testing.outcomes import Truth
 from scopekit.testing.watching import Violation, watch
+from scopekit.testing.work import Held, TaskError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from scopekit.graph import WorkerId
     from scopekit.testing.acts import Act, Plan, Worker
-    from scopekit.testing.engines import Parcel
+    from scopekit.testing.work import Parcel
 
 __all__ = ("Outcome", "World", "replay")
 
 _UNSCOPED = AnyScope()
 _FINAL = frozenset(FINAL_STATES)
+_STOPPED = (None, "cancelled")
 _MOST_EVENTS = 20_000
 
 
@@ -82,9 +84,11 @@ class World:
         self._say = tell
         self._jumped = 0.0
         self._random = Random(plan.seed)
+        self._snatches = Random(plan.seed)
         self._handles: dict[int, int] = {}
         self._engines: dict[WorkerId, Engine] = {}
         self._wired: dict[WorkerId, None] = {}
+        self._put_down: dict[WorkerId, None] = {}
         self._connections: dict[tuple[WorkerId, WorkerId], Connection] = {}
         self._deadline: float | None = None
         self._latest = 0.0
@@ -120,7 +124,9 @@ class World:
             ev.DropChunks: lambda c: self._order(c.worker, "drop", c.chunks),
             ev.RescopeChunk: lambda c: self._order(c.worker, "rescope", c.chunk, c.scope),
             ev.RetractRuns: lambda c: self._order(c.worker, "retract", c.tasks),
-            ev.RunsAskedBack: lambda c: self._order(c.worker, "give_back", c.tasks),
+            ev.RunsAskedBack: self._ask_back,
+            ev.StopRuns: lambda c: self._order(c.worker, "stop", c.tasks),
+            ev.KillWorker: lambda c: self._kill(c.worker),
             ev.Settle: self._settle,
             ev.Refuse: lambda _: None,
             ev.ForgetCalls: lambda _: None,
@@ -187,6 +193,9 @@ class World:
                     raise Violation("I10", f"worker {worker} holds {number}, and nobody knows")
 
     def _expect_nothing_left(self) -> None:
+        for load in self.scheduler.loads.all:
+            if load.lingering:
+                raise Violation("ends", f"tasks {list(load.lingering)} linger for ever")
         if self.scheduler.chunks:
             raise Violation("I10", f"records of chunks are left: {list(self.scheduler.chunks)}")
         for worker in self._wired:
@@ -257,6 +266,13 @@ class World:
         self._judged[command.task, command.processor.worker] = self.scheduler.topology
         spawn = self.truth.spawned[command.task]
         self._order(command.processor.worker, "run", spawn, command.processor)
+
+    def _ask_back(self, command: ev.RunsAskedBack) -> None:
+        self._order(command.worker, "give_back", command.tasks)
+        for task in command.tasks:
+            if self._snatches.random() < self.plan.snatching:
+                soon = 2 * self.plan.latency * self._snatches.random()
+                self.timeline.after(soon, self._cancel, acts.Cancel(0.0, task))
 
     def _send_chunk(self, command: ev.SendChunk) -> None:
         self._order(command.holder, "send", command.chunk, command.to)
@@ -341,6 +357,11 @@ class World:
             raise Violation("I1", f"worker {engine.worker} was given chunk {chunk}")
         self.truth.holds(engine.worker, chunk, held)
 
+    def late(self, task: int) -> None:
+        """Takes note that a task took longer than it may."""
+        self._count("took too long")
+        self.truth.late[task] = None
+
     def wrong(self, rule: str, text: str) -> None:
         """Ends the world: what must not be is."""
         raise Violation(rule, text)
@@ -420,9 +441,10 @@ class World:
             self._take_in(ev.HandlesDropped((chunk,)))
 
     def _cancel(self, act: acts.Cancel) -> None:
-        if act.task in self.truth.spawned:
+        # The handle of a task that has ended asks nobody, unless to be more insistent.
+        if act.task in self.truth.spawned and self.invariants.settled.get(act.task) in _STOPPED:
             self.truth.cancelled[act.task] = None
-            self._take_in(ev.CancelAsked(act.task, self.clock))
+            self._take_in(ev.CancelAsked(act.task, self.clock, act.grace))
 
     def _rescope(self, act: acts.Rescope) -> None:
         chunk = self.scheduler.chunks.get(act.chunk)
@@ -498,6 +520,14 @@ class World:
             self._count("crashed")
             self._die(engine, act.noticed)
 
+    def _kill(self, worker: WorkerId) -> None:
+        """Kills an engine that does not stop a task by itself."""
+        engine = self._engines[worker]
+        if engine.alive and worker in self._wired:
+            self._count("put down")
+            self._put_down[worker] = None
+            self._die(engine, 0.3 * self._random.random())
+
     def _die(self, engine: Engine, noticed: float) -> None:
         self._end_engine(engine)
         self.timeline.after(noticed, self._notice, engine.worker)
@@ -520,6 +550,7 @@ class World:
         for task, where in self.invariants.live.items():
             if where == worker:
                 self.truth.deaths[task] = self.truth.deaths.get(task, 0) + 1
+        planned = planned or worker in self._put_down
         self._take_in(ev.WorkerLeft(worker, self.clock, planned))
         self._tell_topology(self.scheduler.topology)
 

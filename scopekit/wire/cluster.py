@@ -253,6 +253,16 @@ class ClusterLink:
         """Send SIGKILL to one engine, without waiting for it."""
         self._send_signal(getattr(signal, "SIGKILL", signal.SIGTERM), engine_id)
 
+    def knock(self, engine_id: int, words: Sequence[str]) -> None:
+        """Say words to an engine, which hears them while its main thread is busy; none answers.
+
+        They go as the ids of jobs to abort, which engines read on a thread of their own.
+        """
+        self._check_open()
+        self._check_engine(engine_id)
+        with self._lock:
+            self.client.abort(list(words), targets=engine_id, block=False)
+
     def probe(
         self, engine_ids: Iterable[int] | None = None, timeout: float = 10
     ) -> dict[int, dict[str, Any]]:

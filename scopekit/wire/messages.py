@@ -26,6 +26,7 @@ __all__ = (
     "Arrived",
     "Beat",
     "Borrowed",
+    "CancelWanted",
     "ChunkPut",
     "Drop",
     "Finished",
@@ -33,6 +34,7 @@ __all__ = (
     "HandedBack",
     "KeptOut",
     "KindFound",
+    "Limit",
     "Order",
     "Output",
     "Paused",
@@ -56,6 +58,8 @@ __all__ = (
     "Spawned",
     "Started",
     "StillWaiting",
+    "Stop",
+    "Stopped",
     "TopologyChanged",
     "Unheld",
 )
@@ -215,6 +219,21 @@ class GiveBack:
 
 
 @dataclass(frozen=True, slots=True)
+class Stop:
+    """Take tasks back that have not begun, and stop those that run; say so of each."""
+
+    tasks: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A task that follows may take so many seconds."""
+
+    task: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Drop:
     """Forget chunks."""
 
@@ -282,6 +301,8 @@ Order = (
     | Send
     | Retract
     | GiveBack
+    | Stop
+    | Limit
     | Drop
     | Rescope
     | Settled
@@ -357,6 +378,39 @@ class HandedBack:
     task: int
     chunk: int | None = None
     scope: Scope | None = None
+
+
+class Stopped(NamedTuple):
+    """A task gives no value: it was taken back, or told to stop.
+
+    Attributes:
+        processor: where it was to run, or runs; None if it was to come yet.
+        over: True if nothing of it runs any more; else a second word will say so.
+        late: True if its time was over.
+        started: when it began, None if it had not.
+        at: when.
+        kept: results that are here all the same.
+    """
+
+    task: int
+    processor: Processor | None
+    over: bool
+    late: bool
+    started: float | None
+    at: float
+    kept: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CancelWanted:
+    """A task wants one not to run, or to stop, that it spawned and that is elsewhere.
+
+    Attributes:
+        grace: after how many seconds its process is to be killed, None for never.
+    """
+
+    task: int
+    grace: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -498,6 +552,8 @@ Report = (
     | RunError
     | HandedBack
     | Pinned
+    | Stopped
+    | CancelWanted
     | Arrived
     | StillWaiting
     | Output

@@ -20,13 +20,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from scopekit.errors import ChunkLostError, ProtocolError, ScopekitError
+from scopekit.wire import messages as msg
 from scopekit.wire.codec import KnownFunctions, dump_value, load_value
+from scopekit.wire.knocks import stop_word
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from scopekit.graph import WorkerId
-    from scopekit.wire import messages as msg
     from scopekit.wire.cluster import ClusterLink
     from scopekit.wire.peers import Given
 
@@ -59,6 +60,7 @@ class _Line:
     Attributes:
         known: the functions that it was sent.
         waiting: orders that no batch has yet.
+        urgent: tasks that are to stop, which is to be said to a busy main thread's engine, too.
         number: of the last batch that was sent.
         batch: that batch, until it is known to have come.
         reply: what ipyparallel makes of its answer.
@@ -75,6 +77,7 @@ class _Line:
 
     known: KnownFunctions = field(default_factory=KnownFunctions)
     waiting: list[msg.Order] = field(default_factory=list)
+    urgent: list[int] = field(default_factory=list)
     number: int = 0
     batch: bytes | None = None
     reply: Any = None
@@ -263,8 +266,12 @@ class ViewWire:
     def send(self, worker: WorkerId, order: msg.Order) -> None:
         """Takes an order, to leave with the next flush."""
         with self._lock:
-            if worker in self._lines:
-                self._lines[worker].waiting.append(order)
+            line = self._lines.get(worker)
+            if line is None:
+                return
+            line.waiting.append(order)
+            if type(order) is msg.Stop:
+                line.urgent += order.tasks
 
     def functions(self, worker: WorkerId) -> KnownFunctions:
         """Returns which functions an engine was sent."""
@@ -281,6 +288,11 @@ class ViewWire:
                     self._send_batch(worker, line)
                 elif line.lost:
                     self._send_batch(worker, line)
+                if line.urgent:
+                    words = [stop_word(self._session, task) for task in line.urgent]
+                    line.urgent = []
+                    with contextlib.suppress(ScopekitError):  # it is gone
+                        self._link.knock(int(worker), words)
 
     def _send_batch(self, worker: WorkerId, line: _Line) -> None:
         line.lost = False

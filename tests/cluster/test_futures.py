@@ -370,16 +370,6 @@ def test_a_cancelled_task_never_runs(session, gate, tmp_path):
     assert not trace.exists()
 
 
-def test_a_task_that_runs_is_not_cancelled(session, gate, until, tmp_path):
-    running = session.spawn(hold, str(gate), str(tmp_path / "runs"), scope=SLOT)
-    until((tmp_path / "runs").exists, "the task runs")
-
-    assert not running.cancel()
-    assert not running.cancelled()
-    gate.touch()
-    assert running.result(20) == "let go"
-
-
 def test_a_task_that_ended_is_not_cancelled(session):
     task = session.spawn(add, 1)
     task.wait(20)

@@ -58,6 +58,7 @@ class Engine:
     def __init__(self):
         self.sent = {}
         self.begun = set()
+        self.stopped = set()
         self.store = {}
         self.wanted = {}
 
@@ -88,6 +89,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.past = []
         self.judged = {}
         self.asked = ()
+        self.to_stop = ()
+        self.to_kill = ()
         self.now = 0.0
         self.next_worker = len(NODES)
         self.next_task = 10
@@ -123,6 +126,10 @@ class SchedulerMachine(RuleBasedStateMachine):
                     self.engines[worker].sent.pop(task, None)
             case ev.RunsAskedBack(worker, tasks):
                 self.asked += tuple((worker, task) for task in tasks)
+            case ev.StopRuns(worker, tasks):
+                self.to_stop += tuple((worker, task) for task in tasks)
+            case ev.KillWorker(worker):
+                self.to_kill += (worker,)
 
     def say(self, event):
         """Takes in the word of an engine, and keeps it: it may come again, too late."""
@@ -234,14 +241,48 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.handle(ev.HandlesDropped((chunk,)))
 
     @precondition(lambda self: self.specs)
-    @rule(data=st.data())
-    def cancel(self, data):
+    @rule(data=st.data(), grace=st.sampled_from([None, None, 0.0, 1.0]))
+    def cancel(self, data, grace):
         task = self.pick(data, self.specs)
-        began = self.starts.get(task, 0)
-        self.handle(ev.CancelAsked(task, self.tick()))
-        record = self.scheduler.tasks.get(task)
-        if record is not None and record.state == "cancelled" and not record.spec.idempotent:
-            assert began <= self.failures.get(task, 0), "it was cancelled, and had begun"
+        # The handle of what ended otherwise asks nobody.
+        if self.watched.settled.get(task) in (None, "cancelled"):
+            self.handle(ev.CancelAsked(task, self.tick(), grace))
+
+    @precondition(lambda self: self.to_stop)
+    @rule()
+    def stop(self):
+        """Engines answer that they took a task back, or that it stops; it may go on a while."""
+        to_stop, self.to_stop = self.to_stop, ()
+        for worker, task in to_stop:
+            engine = self.engines.get(worker)
+            if engine is None or task not in engine.sent or task in engine.stopped:
+                continue
+            processor, at = engine.sent[task], self.tick()
+            if task in engine.begun:
+                engine.stopped.add(task)
+                self.say(ev.RunStopped(task, worker, processor, False, False, at, at))
+            else:
+                del engine.sent[task]
+                self.say(ev.RunStopped(task, worker, processor, True, False, None, at))
+
+    @precondition(lambda self: self.to_kill)
+    @rule()
+    def kill(self):
+        to_kill, self.to_kill = self.to_kill, ()
+        for worker in to_kill:
+            if self.engines.pop(worker, None) is not None:
+                self.handle(ev.WorkerLeft(worker, self.tick(), planned=True))
+
+    @precondition(lambda self: any(engine.begun for engine in self.engines.values()))
+    @rule(data=st.data())
+    def take_too_long(self, data):
+        worker = self.pick(data, [w for w, engine in self.engines.items() if engine.begun])
+        engine = self.engines[worker]
+        task = self.pick(data, engine.begun)
+        if task not in engine.stopped:
+            engine.stopped.add(task)
+            processor, at = engine.sent[task], self.tick()
+            self.say(ev.RunStopped(task, worker, processor, False, True, at, at))
 
     @rule(seconds=st.sampled_from([0.5, 5.0]))
     def time_passes(self, seconds):
@@ -280,6 +321,10 @@ class SchedulerMachine(RuleBasedStateMachine):
         engine.begun.remove(task)
         processor = engine.sent.pop(task)
         finished = self.tick()
+        if task in engine.stopped:
+            engine.stopped.remove(task)
+            self.say(ev.RunStopped(task, worker, processor, True, False, finished, finished))
+            return
         if fails:
             if self.watched.live.get(task) == worker:
                 self.failures[task] = self.failures.get(task, 0) + 1
@@ -419,6 +464,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         """Does once all that can be done; returns whether there was anything."""
         before = self.watched._events
         self.give_back()
+        self.stop()
+        self.kill()
         for worker in list(self.engines):
             for task in [*self.engines[worker].begun, *self.engines[worker].ready(self.needs)]:
                 if task in self.engines[worker].sent:

@@ -1,5 +1,6 @@
 """An agent by itself: orders in, reports out, tasks on a lane that runs when it is told to."""
 
+import sys
 import threading
 import time
 from collections import deque
@@ -7,6 +8,7 @@ from collections import deque
 import numpy as np
 import pytest
 
+import scopekit as sk
 from scopekit.engine import agent as agents
 from scopekit.engine.agent import Agent
 from scopekit.engine.lanes import InlineLane, ThreadLane
@@ -231,6 +233,144 @@ def test_a_function_may_be_an_input(agent, lane):
     lane.run()
 
     assert agent.store.value(11) == 4.0
+
+
+# -- stopping -------------------------------------------------------------------------
+
+
+def stop_me():
+    task = agents.running_task.get()
+    task.agent.receive([msg.Stop((task.id,))])
+
+
+def stopped(agent):
+    return [(word.task, word.over, word.late) for word in agent.of_kind(msg.Stopped)]
+
+
+def test_a_task_that_has_not_begun_is_taken_back_when_it_is_to_stop(agent, lane):
+    agent.receive([run(1), run(10, abs, 20), msg.Stop((1, 10))])
+    lane.run()
+
+    assert stopped(agent) == [(1, True, False), (10, True, False)]
+    assert [word.started for word in agent.of_kind(msg.Stopped)] == [None, None]
+    assert agent.ended() == []
+    assert (agent._ordered, agent._waiting) == ({}, {})
+
+
+def test_a_task_that_runs_gives_no_value_once_it_is_to_stop(agent, lane):
+    def work():
+        stop_me()
+        stop_me()
+        return "value"
+
+    agent.receive([run(1, work), run(10, len, 2)])
+    lane.run()
+
+    assert stopped(agent) == [(1, False, False), (1, True, False)]
+    assert agent.of_kind(msg.Stopped)[1].kept == (2,)
+    assert agent.ended() == []
+    assert agent.statistics()["running"] == 0
+    assert agent.stops.marks == {}
+
+
+def test_a_task_that_raises_while_it_is_to_stop_has_stopped(agent, lane):
+    def work():
+        stop_me()
+        raise KeyError
+
+    agent.receive([run(1, work)])
+    lane.run()
+
+    assert stopped(agent) == [(1, False, False), (1, True, False)]
+    assert agent.of_kind(msg.RunError) == []
+
+
+def test_of_a_task_that_has_ended_or_never_came_nothing_is_said(agent, lane):
+    agent.receive([run(1)])
+    lane.run()
+    agent.receive([msg.Stop((1, 99))])
+    agent.receive([run(99)])
+    lane.run()
+
+    assert stopped(agent) == []
+    assert agent.ended() == [1, 99]
+
+
+def test_what_is_to_stop_before_it_came_never_begins(agent, lane):
+    agent.stop_early([1, 3])
+    assert stopped(agent) == [(1, True, False), (3, True, False)]
+    agent.receive([msg.Limit(1, 5.0), run(1), msg.Stop((1,))])
+    assert lane.jobs == deque()
+    assert agent.stops.limits == {}
+
+    # the order behind ends what was said before it: a task may be sent again much later
+    agent.receive([msg.Stop((3,)), run(3)])
+    lane.run()
+    assert agent.ended() == [3]
+    assert len(stopped(agent)) == 2
+    assert agent._doomed == {}
+
+
+def test_the_result_of_a_stopped_task_is_sent_to_nobody(agent, lane):
+    agent.receive([msg.Send(2, 1), run(1, stop_me)])
+    lane.run()
+
+    assert agent.pushed == []
+    assert agent._wanted == {}
+
+
+def test_code_asks_whether_it_is_to_stop(agent, lane):
+    def work():
+        before = sk.cancelled()
+        stop_me()
+        return before, sk.cancelled()
+
+    agent.receive([run(1, work), run(3, sk.cancelled)])
+    lane.run()
+
+    assert agent.store.value(2) == (False, True)
+    assert agent.store.value(4) is False
+    assert not sk.cancelled()
+
+
+def test_of_a_task_that_is_run_and_stopped_at_once_one_of_the_two_comes_true():
+    agent = Told(ThreadLane("lane"), background=True)
+    tasks = list(range(1, 2001, 2))
+    for task in tasks:
+        agent.receive([run(task, int), msg.Stop((task,))])
+
+    def over():
+        return [word.task for word in agent.of_kind(msg.Stopped) if word.over]
+
+    until(lambda: len(agent.ended()) + len(over()) >= len(tasks))
+    agent.close()
+
+    assert sorted(agent.ended() + over()) == tasks
+    begun = {word.task for word in agent.of_kind(msg.Stopped) if not word.over}
+    assert not begun & set(agent.ended())
+
+
+def test_a_task_stops_when_its_time_is_over():
+    agent = Told(ThreadLane("lane"), background=True)
+    go = threading.Event()
+    order = run(1, int)
+    agent._functions[order.digest] = agents._Function(None)
+    agent._functions[order.digest]._kept = lambda: go.wait(LIMIT)
+    agent.receive([msg.Limit(1, 0.05), order, msg.Limit(3, 60.0), run(3)])
+    until(lambda: stopped(agent) == [(1, False, True)])
+    go.set()
+    until(lambda: agent.ended() == [3])
+    agent.close()
+
+    assert stopped(agent) == [(1, False, True), (1, True, True)]
+    assert agent.stops.limits == {}
+
+
+def test_the_limit_of_a_task_goes_with_it(agent, lane):
+    agent.receive([msg.Limit(1, 5.0), run(1), msg.Limit(3, 5.0), run(3), msg.GiveBack((1,))])
+    lane.run()
+
+    assert agent.stops.limits == {}
 
 
 # -- values that are handed over ------------------------------------------------------
@@ -530,6 +670,34 @@ def test_of_a_task_that_is_run_and_asked_back_at_once_one_of_the_two_comes_true(
     agent.close()
 
     assert sorted(agent.ended() + [task for task, _, _ in agent.handed_back()]) == tasks
+
+
+def test_tasks_are_handed_back_while_a_task_spawns_others():
+    """Who spawns and who hands back want the same two locks."""
+
+    def spawn_many():
+        for _ in range(2000):
+            sk.spawn(int)
+
+    agent = Told(ThreadLane("lane"), background=True)
+    switch = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        agent.receive([run(1, spawn_many)])
+        first = next(agent.children.ids())
+
+        def take_back():
+            while not agent.ended():
+                recent = first + 2 * len(agent.children.waited_for)
+                for order in (msg.GiveBack, msg.Stop, msg.Retract):
+                    agent.receive([order(tuple(range(recent - 40, recent + 40, 2)))])
+
+        taker = threading.Thread(target=take_back, daemon=True)
+        taker.start()
+        until(lambda: not taker.is_alive())
+    finally:
+        sys.setswitchinterval(switch)
+    agent.close()
 
 
 # -- in the background --------------------------------------------------------------

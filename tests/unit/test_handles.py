@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from scopekit import handles
-from scopekit.errors import TaskCancelledError
+from scopekit.errors import ScopeError, TaskCancelledError, TaskTimeoutError
 from scopekit.handles import Chunk, Task, handles_become
 from scopekit.scopes import NodeScope, ProcessScope, ThreadProc
 
@@ -257,6 +257,71 @@ def test_a_cancelled_task_says_so_in_both_words(task):
         with pytest.raises(kind, match="load-1"):
             task.result()
     assert task.wait() is task
+
+
+@pytest.mark.parametrize("running", [False, True], ids=["before it ran", "while it ran"])
+def test_a_task_that_is_cancelled_is_a_cancelled_future(home, task, running):
+    seen = []
+    if running:
+        task.mark_running()
+        assert task.running()
+    task.add_done_callback(seen.append)
+    threading.Timer(0.02, task.mark_cancelled, [TaskCancelledError("said so")]).start()
+
+    assert concurrent.futures.wait([task], 10).done == {task}
+    assert list(concurrent.futures.as_completed([task], timeout=10)) == [task]
+    assert (task.cancelled(), task.done(), task.running()) == (True, True, False)
+    assert home.called_back.wait(10)
+    assert seen == [task]
+    for ask in (task.result, task.exception):
+        with pytest.raises(TaskCancelledError, match="said so"):
+            ask(1)
+
+
+def test_asyncio_takes_a_cancelled_task_for_a_cancelled_future(task):
+    async def main():
+        wrapped = asyncio.wrap_future(task)
+        threading.Timer(0.02, task.mark_cancelled).start()
+        with pytest.raises(asyncio.CancelledError):
+            await wrapped
+        return wrapped.cancelled()
+
+    task.mark_running()
+    assert asyncio.run(main())
+
+
+def test_each_who_asks_is_given_an_error_of_his_own(task):
+    task.mark_cancelled(TaskCancelledError("said so"))
+    errors = []
+    for _ in range(2):
+        with pytest.raises(TaskCancelledError) as caught:
+            task.result()
+        errors.append(caught.value)
+
+    assert errors[0] is not errors[1]
+
+
+def test_what_has_ended_stays_as_it_is(task):
+    task.mark_done()
+    task.mark_cancelled(TaskCancelledError("too late"))
+    task.mark_running()
+
+    assert not task.cancelled()
+    assert task.done()
+
+
+def test_a_task_that_took_too_long_failed(task):
+    task.mark_stopped(TaskTimeoutError("it took 3 s"))
+
+    assert not task.cancelled()
+    with pytest.raises(TimeoutError, match="it took 3 s"):
+        task.result(5)
+
+
+@pytest.mark.parametrize("grace", [-1, "2", True, float("nan")])
+def test_a_grace_time_is_a_number_of_seconds(task, grace):
+    with pytest.raises(ScopeError, match="grace="):
+        task.cancel(force=True, grace=grace)
 
 
 def test_the_standard_library_waits_for_tasks(home):

@@ -112,6 +112,10 @@ def test_threads_and_coroutines_have_blocks_of_their_own():
         {"wait_for": "10"},
         {"name": 3},
         {"idempotent": "yes"},
+        {"timeout": 0},
+        {"timeout": -1.5},
+        {"timeout": "10"},
+        {"timeout": True},
         {"scope": 1.5},
         {"single": "x y"},
         {"prefer": 1.5},
@@ -134,6 +138,8 @@ def test_what_makes_no_sense_is_refused_where_it_is_written(options):
     [
         pytest.param({"wait_for": float("nan")}, id="nan"),
         pytest.param({"wait_for": True}, id="bool"),
+        pytest.param({"timeout": float("nan")}, id="nan-timeout"),
+        pytest.param({"timeout": float("inf")}, id="inf-timeout"),
     ],
 )
 def test_what_is_no_number_of_seconds_is_refused(options):

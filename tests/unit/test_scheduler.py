@@ -21,7 +21,6 @@ from scopekit.errors import (
     ChunkLostError,
     NoProcessorError,
     ScopeConflictError,
-    TaskCancelledError,
     WorkerLostError,
 )
 from scopekit.graph import ChunkRecord, Input, StoredChunk
@@ -979,45 +978,6 @@ def test_a_worker_that_joins_on_another_node_than_hoped_for_ends_the_wait_once(w
     watched.spawn(1, scope=ProcessScope(7) & NodeScope("c"), wait_for=60.0)
     watched.join(7, "b")
     watched.handle(ev.TimePassed(1000.0))
-
-
-# -- cancelling -----------------------------------------------------------------
-
-
-def test_a_waiting_task_is_cancelled(watched):
-    watched.spawn(1)
-    watched.spawn(10, 2)
-    watched.spawn(20, 11)
-    commands = watched.cancel(10)
-
-    assert settled(commands) == {10: "cancelled", 20: "blocked"}
-    assert isinstance(watched.scheduler.tasks[20].failure, TaskCancelledError)
-    assert starts(watched.finish(1)) == []
-
-
-def test_a_queued_task_that_is_cancelled_is_passed_over(alone):
-    alone.spawn(1)
-    alone.spawn(3)
-    alone.spawn(5)
-    alone.cancel(3)
-
-    assert [start.task for start in starts(alone.finish(1, took=9.0))] == [5]
-
-
-def test_an_unmatched_task_is_cancelled(watched):
-    watched.spawn(1, scope=NodeScope("c"), wait_for=10.0)
-
-    assert settled(watched.cancel(1)) == {1: "cancelled"}
-    assert watched.scheduler.next_deadline() is None
-
-
-def test_what_was_sent_or_is_over_is_not_cancelled(watched):
-    watched.spawn(1)
-
-    assert watched.cancel(1) == []
-    watched.finish(1)
-    assert watched.cancel(1) == []
-    assert watched.cancel(999) == []
 
 
 # -- history, plans -------------------------------------------------------------
