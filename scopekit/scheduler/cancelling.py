@@ -42,8 +42,11 @@ class Cancelling(Changing):
             self.out.put(ev.StopRuns(worker, (event.task,), self.out.cause))
         if event.grace is None or worker is None or worker == CLIENT:
             return
+        until = (worker, event.at + event.grace)
         if lingers or event.task in self._stops:
-            self._kills[event.task] = (worker, event.at + event.grace)
+            self._kills[event.task] = until
+        elif record.state == "cancelled":
+            self._forced[event.task] = until
 
     def _cancel(self, record: TaskRecord, at: float) -> None:
         """Ends a task, or has the engine that has it stop it."""
@@ -96,12 +99,20 @@ class Cancelling(Changing):
         """Takes note that the code of a task goes on which counts no more, or has ended."""
         if event.over:
             load = self.loads.end_lingering(event.worker, event.task)
+            self._forced.pop(event.task, None)
         else:
             load = None if event.processor is None else self.loads.by_processor.get(event.processor)
             if load is not None:
                 self.loads.linger(load, event.task)
+                self._force_late(event)
         if load is not None:
             self._to_use.append(load.processor)
+
+    def _force_late(self, event: ev.RunStopped) -> None:
+        """Has force used on what goes on after all, where its engine had given no answer."""
+        worker, until = self._forced.pop(event.task, (None, 0.0))
+        if worker == event.worker:
+            self._kills[event.task] = (worker, until)
 
     def _place_of(self, record: TaskRecord) -> str | None:
         processor = record.processor
@@ -196,3 +207,6 @@ class Cancelling(Changing):
         self._end(record, "cancelled", cancelled_error(record.spec.name, place), at=at)
         if runs:
             self.out.put(ev.KillWorker(worker, self.out.cause))
+        else:
+            # It may turn out that it goes on there all the same.
+            self._forced[task] = (worker, at)

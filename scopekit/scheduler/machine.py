@@ -585,6 +585,7 @@ class Scheduler(Cancelling):
         for record in interrupted.values():
             self._rerun(record, event, begun=record.spec.id in began)
         self._kills = {t: kill for t, kill in self._kills.items() if kill[0] != event.worker}
+        self._forced = {t: late for t, late in self._forced.items() if late[0] != event.worker}
         for chunk in lost.values():
             if chunk.state == "lost" and chunk.handles > 0 and not chunk.told:
                 self._make_again([chunk], event.at)

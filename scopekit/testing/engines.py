@@ -375,7 +375,11 @@ class Engine:
         del self._running[processor]
         if run.stopped:
             # What it does not notice it brings to its end.
-            made = spawn.stubborn and self._make(spawn, processor, run.values, started)
+            made = (
+                spawn.stubborn
+                and self._refused_result(spawn, processor, started) is None
+                and self._make(spawn, processor, run.values, started)
+            )
             kept = tuple(chunk.id for chunk in made.results) if made else ()
             over = (True, run.late, started, self._now, kept)
             self._end_run(ev.RunStopped(spawn.task, self.worker, processor, *over))

@@ -5,7 +5,7 @@ import pytest
 
 from scopekit.testing import SABOTAGES, find
 
-WORLDS = 1000
+WORLDS = 2000
 TRIED = {}
 
 
