@@ -30,6 +30,12 @@ _CAN_SEND = _SIGNAL is not None and hasattr(signal, "pthread_kill")
 # Our functions that do nothing but call what users wrote.
 _CALLERS = (
     ("scopekit.engine.runner", "_call"),
+    ("scopekit.engine.runner", "awaited"),
+    ("scopekit.engine.batching", "run_batch"),
+    ("scopekit.engine.batching", "_call"),
+    ("scopekit.engine.checkpoints", "kept"),
+    ("scopekit.engine.initializing", "initialized"),
+    ("scopekit.wire.around", "__call__"),
     ("scopekit.engine.cell", "run_cell"),
     ("scopekit.engine.cell", "spawned_cell"),
 )

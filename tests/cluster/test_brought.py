@@ -96,7 +96,7 @@ def test_what_turns_out_to_be_scoped_stays_too(session):
 def test_what_does_not_pickle_stays(session):
     task = session.options(get_result=True).spawn(lambda: (n for n in range(3)))
 
-    with pytest.raises(sk.ScopeViolationError, match="does not pickle"):
+    with pytest.raises(sk.ScopeViolationError, match="It is a generator"):
         task.result(30)
     assert session.spawn(list, task).result(30) == [0, 1, 2]
 

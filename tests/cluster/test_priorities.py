@@ -40,10 +40,10 @@ def test_of_those_that_wait_the_highest_priority_runs_first(plain, tmp_path):
     assert order == [1, 4, 3, 0, 5, 2]
 
 
-def test_a_block_gives_a_priority_and_tasks_of_tasks_inherit_none(plain):
+def test_a_block_gives_a_priority_that_reaches_what_its_tasks_spawn(plain):
     def outer():
         return sk.get_options("priority", "none"), sk.spawn(now).result() > 0
 
     with sk.with_options(priority=7):
         assert sk.get_options("priority") == 7
-        assert plain.spawn(outer).result(30) == ("none", True)
+        assert plain.spawn(outer).result(30) == (7, True)
