@@ -7,7 +7,7 @@ from scopekit.scheduler.sending import is_lined_up
 from scopekit.testing import World, draw_plan
 
 BASE = 3_000_000
-COUNT = 400
+COUNT = 600
 
 
 def worlds(kind, armed):
