@@ -74,6 +74,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.specs = {}
         self.starts = {}
         self.failures = {}
+        self.done = set()
+        self.held = []
         self.past = []
         self.asked = ()
         self.now = 0.0
@@ -110,6 +112,8 @@ class SchedulerMachine(RuleBasedStateMachine):
                     self.engines[worker].sent.pop(task, None)
             case ev.RunsAskedBack(worker, tasks):
                 self.asked += tuple((worker, task) for task in tasks)
+            case ev.Settle(task, "done"):
+                self.done.add(task)
 
     def say(self, event):
         """Takes in the word of an engine, and keeps it: it may come again, too late."""
@@ -133,6 +137,8 @@ class SchedulerMachine(RuleBasedStateMachine):
             assert topology.contains(scope, processor), (task, scope)
         for chunk in self.needs(task):
             assert topology.contains(engine.store[chunk], processor), (task, chunk)
+        assert self.done >= set(spec.after), f"{task} began before {spec.after} had ended"
+        assert task not in self.held, f"{task} began before its block had ended"
         if not spec.idempotent:
             assert self.starts[task] <= 1 + self.failures.get(task, 0), f"{task} began again"
 
@@ -161,12 +167,17 @@ class SchedulerMachine(RuleBasedStateMachine):
         retries=st.integers(0, 1),
         outputs=st.sampled_from([1, 1, 2]),
         function=st.sampled_from("fgh"),
+        held=st.sampled_from([False, False, False, True]),
     )
     def spawn(self, data, scope, result_scope, outputs, **options):
         held = sorted(chunk for chunk, count in self.handles.items() if count)
         inputs = []
         if held:
             inputs = data.draw(st.lists(st.sampled_from(held), max_size=3, unique=True))
+        before = [task for task in self.specs if task in self.scheduler.tasks]
+        after = ()
+        if before and data.draw(st.sampled_from([False, False, True])):
+            after = tuple(data.draw(st.lists(st.sampled_from(before), max_size=2, unique=True)))
         task, self.next_task = self.next_task, self.next_task + 10
         operands = (("scope=", scope),)
         if result_scope is not None:
@@ -181,11 +192,20 @@ class SchedulerMachine(RuleBasedStateMachine):
             ),
             outputs=tuple(task + 1 + number for number in range(outputs)),
             result_scope=result_scope,
+            after=after,
             **options,
         )
         self.specs[task] = spec
+        if spec.held:
+            self.held.append(task)
         self.handles.update(dict.fromkeys(spec.outputs, 1))
         self.handle(ev.TaskSpawned(spec, self.tick()))
+
+    @precondition(lambda self: self.held)
+    @rule()
+    def end_block(self):
+        held, self.held = self.held, []
+        self.handle(ev.BlockEnded(tuple(held), self.tick()))
 
     @rule(data=st.data(), scope=SCOPES)
     def put(self, data, scope):
@@ -361,6 +381,8 @@ class SchedulerMachine(RuleBasedStateMachine):
     def teardown(self):
         """Every wait ends once engines finish what they have, and the clock goes on."""
         self.count()
+        if self.held:
+            self.end_block()
         for _ in range(60):
             if not self.go_on():
                 break
