@@ -188,7 +188,8 @@ def options(**options: Any) -> OptionSet:
     """Gives options to the spawn that follows: ``options(name="fit").spawn(f, x)``.
 
     Args:
-        options: scope, compute_scope, result_scope, single, name, wait_for, idempotent.
+        options: scope, compute_scope, result_scope, single, name, wait_for, idempotent,
+            retries, checkpoint, restore.
 
     Raises:
         ScopeError: an option is unknown or makes no sense.
