@@ -80,6 +80,11 @@ class Calls:
         self._closed = False
 
     @property
+    def is_shut(self) -> bool:
+        """Tells whether it takes no more calls."""
+        return self._shut
+
+    @property
     def behind(self) -> bool:
         """Tells whether calls wait for their turn."""
         return bool(self._waiting)

@@ -143,6 +143,10 @@ class SessionExecutor(Executor):
         return limit or max(1, len(self._calls.session.processors(self._given.scope)))
 
     @property
+    def _shutdown(self) -> bool:
+        return self._calls.is_shut
+
+    @property
     def _broken(self) -> bool:
         return self._calls.broken is not None
 

@@ -56,7 +56,12 @@ def map_calls(
         if number is not None and wrong:
             raise ScopeError(f"{name}={number!r} is no number of calls; give 1 or more")
     given = Options.checked(dict(options), "map")
-    name = given.merged_over(block_options()).name or function_name(f)
+    merged = given.merged_over(block_options())
+    if merged.checkpoint is not None or merged.restore is not None:
+        if size not in (None, 1):
+            raise ScopeError("checkpoint= and restore= are for single calls; leave chunksize= out")
+        size = 1
+    name = merged.name or function_name(f)
     length = _length(iterables)
     processors = max(1, spawner.num_processors(given.compute_scope or given.scope))
     mapped = Mapped(

@@ -564,8 +564,10 @@ def test_cancelling_from_many_threads_settles_each_call_once(plain):
 def test_after_shutdown_no_call_is_taken(plain):
     """test_run_after_shutdown."""
     executor = plain.executor()
+    assert not executor._shutdown
     executor.shutdown()
 
+    assert executor._shutdown
     with pytest.raises(RuntimeError, match="cannot schedule new futures after shutdown"):
         executor.submit(pow, 2, 5)
     with pytest.raises(RuntimeError):

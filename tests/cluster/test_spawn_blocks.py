@@ -172,6 +172,15 @@ def test_a_row_in_a_bulk_block_keeps_its_order(session, log):
     assert log.read_text() == "".join(f"+{n} -{n} " for n in range(6))
 
 
+def test_a_session_that_closes_in_a_bulk_block_ends_its_tasks():
+    with sk.spawn_bulk():
+        with sk.start(1) as session:
+            tasks = [session.spawn(abs, -1) for _ in range(3)]
+        for task in tasks:
+            with pytest.raises(sk.TaskCancelledError):
+                task.result(5)
+
+
 def test_a_row_outlives_a_worker(log):
     with sk.start(3) as session:
 

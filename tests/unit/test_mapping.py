@@ -153,6 +153,18 @@ def test_a_call_that_fails_is_tried_again_as_often_as_asked(session, chunksize, 
         list(session.map(flaky, range(4), chunksize=chunksize, retries=1))
 
 
+def test_calls_that_are_kept_go_one_by_one_each_by_its_name(session, tmp_path):
+    store = sk.FileStore(tmp_path / "{name}")
+    for _ in range(2):
+        assert list(session.map(abs, [-1, -2], checkpoint=store, restore=store)) == [1, 2]
+    with sk.with_options(checkpoint=store):
+        assert list(session.map(abs, [-3], name="mine")) == [3]
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["abs_0_", "abs_1_", "mine_0_"]
+    with pytest.raises(sk.ScopeError, match="leave chunksize= out"):
+        session.map(abs, [1], checkpoint=store, chunksize=2)
+
+
 # -- how far ahead -------------------------------------------------------------------
 
 

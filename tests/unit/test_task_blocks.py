@@ -420,6 +420,14 @@ def test_threads_that_share_a_context_spawn_one_at_a_time(session):
     assert len({spec.after for spec in specs}) == 8
 
 
+@pytest.mark.parametrize("block", [sk.spawn_bulk, sk.spawn_sequential])
+def test_a_session_that_closes_in_a_block_ends_its_tasks(block):
+    with block():
+        with sk.start(0) as session:
+            task = session.spawn(abs, -1)
+        assert task.done()
+
+
 # -- looking -------------------------------------------------------------------------
 
 
