@@ -43,6 +43,9 @@ class Bringer:
 
     def bring(self, task: Task) -> None:
         """Brings the results of a task that is made; ends it once they are here."""
+        if not _results_of(task):
+            self._end((task,))
+            return
         self._open[task] = None
         self._wanted.append(task)
         self._lane.submit(self._bring_all)

@@ -89,7 +89,7 @@ def test_a_handle_that_a_result_keeps_keeps_the_value(plain, until):
         gc.collect()
         return plain.statistics()["chunks"]
 
-    before = chunks()
+    until(lambda: chunks() == 0, "nothing is left of what was before")
     made = plain.spawn(list, "ab", scope=ProcessScope(0))
     kept = plain.options(meta=True, scope=ProcessScope(1)).spawn(lambda x: [x], made)
     kept.wait(30)
@@ -99,6 +99,16 @@ def test_a_handle_that_a_result_keeps_keeps_the_value(plain, until):
 
     del kept
 
-    until(lambda: chunks() == before, "nothing is kept for handles that are gone")
+    until(lambda: chunks() == 0, "nothing is kept for handles that are gone")
     engines = [plain.options(single=worker).spawn(int) for worker in (0, 1)]
     assert plain.fetch(engines) == [0, 0]
+
+
+def test_options_that_nobody_gave_have_the_default_that_is_asked_for(session):
+    """C135."""
+
+    def ask():
+        asked = ("scope", sk.AnyScope()), ("single", 0), ("meta", False), ("priority", None)
+        return [sk.get_options(name, default) for name, default in asked]
+
+    assert ask() == session.spawn(ask, scope=ONE).result(30) == [sk.AnyScope(), 0, False, None]

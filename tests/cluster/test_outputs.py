@@ -99,14 +99,14 @@ def test_an_output_that_nobody_holds_is_freed_on_its_engine(plain, until):
     def chunks():
         return plain.statistics()["chunks"]
 
-    before = chunks()
+    until(lambda: chunks() == 0, "nothing is left of what was before")
     kept, dropped = plain.options(outputs=2).spawn(parts, [1], [2])
     assert dropped.result(30) == [2]
-    assert chunks() == before + 2
+    assert chunks() == 2
 
     del dropped
 
-    until(lambda: chunks() == before + 1, "the output that nobody holds is freed")
+    until(lambda: chunks() == 1, "the output that nobody holds is freed")
     assert kept.result(30) == [1]
 
 
@@ -125,6 +125,18 @@ def test_a_task_spawns_one_of_several_results_elsewhere(session, orders_reach_bu
 
     assert (count, there) == (1000, 2)
     assert "output '1' of parts-" in text
+
+
+def test_to_cancel_one_output_is_to_cancel_the_task(session):
+    slow = session.spawn(time.sleep, 0.5)
+    q, r = task = session.options(outputs=2).spawn(parts, slow, 1)
+
+    assert q.cancel()
+
+    for each in (task, q, r):
+        assert each.cancelled()
+        with pytest.raises(sk.TaskCancelledError):
+            each.result(30)
 
 
 def test_a_cell_s_names_are_its_outputs_whatever_a_block_says(session):
