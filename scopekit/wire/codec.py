@@ -23,6 +23,7 @@ from scopekit.errors import RemoteError, ScopekitError
 from scopekit.handles import Chunk, HiddenHandleError, Task
 from scopekit.pinning.hook import Pickler, StayingJudge, what_fails
 from scopekit.pinning.packing import NOTHING, CallJudge, Findings, examine
+from scopekit.pinning.pin import told_of
 from scopekit.pinning.search import joined
 from scopekit.pinning.telling import advice, refusal_text
 from scopekit.wire.blobs import Blob
@@ -349,7 +350,7 @@ def _dump_function(function: Any, name: str, desk: Desk | None) -> _Code:
 
 def _kept(desk: Desk, value: Any, culprit: Culprit) -> Chunk:
     assert culprit.pin.scope is not None
-    return desk.keep_pinned(value, culprit.pin.scope, culprit.pin.told())
+    return desk.keep_pinned(value, culprit.pin.scope, told_of([culprit.pin]))
 
 
 def _refuse_stuck(name: str, met: Findings, error: Exception | None = None) -> None:
@@ -391,7 +392,7 @@ def _dump_arguments(
 def _roots(args: tuple[Any, ...], kwargs: dict[str, Any], names: Sequence[str]) -> list[Root]:
     """Names the arguments: as messages do, and as an expression."""
     placed = [
-        (_origin(names, index), names[index] if index < len(names) else f"it[{index}]", value)
+        (_origin(names, index), names[index] if index < len(names) else f"args[{index}]", value)
         for index, value in enumerate(args)
     ]
     return placed + [(f"argument '{key}'", key, value) for key, value in kwargs.items()]
