@@ -434,12 +434,14 @@ def dump_value(
     if type(value) in _PLAIN:
         return pickle.dumps(value, _PROTOCOL)
     file = io.BytesIO()
-    if judge is not None:
-        Pickler(file, stays, judge).dump(value)
-        return file.getvalue()
-    strict = StayingJudge()
-    Pickler(file, stays, strict).dump(value)
-    strict.check()
+    pickler = Pickler(file, _PROTOCOL, stays)
+    strict = None
+    if judge is None:
+        judge = strict = StayingJudge()
+    pickler.judge = judge
+    pickler.dump(value)
+    if strict is not None and strict.met:
+        strict.check()
     return file.getvalue()
 
 
