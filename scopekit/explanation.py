@@ -20,6 +20,7 @@ BEFORE = "before it"
 
 Outcome = Literal["placed", "queued", "waiting", "unmatched", "conflict", "blocked", "cancelled"]
 _LISTED = 6
+_LINE = "\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,8 @@ class Operand:
         scope: the scope itself.
         removed: how many processors it removed, after the operands before it.
         allowed: how many processors it would allow alone.
-        why: what gave an input its scope, where that is the type of its value.
+        why: what gave an input its scope, where that is the type of its value; on a second
+            line what makes one elsewhere.
     """
 
     origin: str
@@ -44,7 +46,7 @@ class Operand:
         """Names the scope with where it was written, such as ``scope= worker 0``."""
         if self.origin == DEFAULT:
             return "the default scope (engines only)"
-        because = f" ({self.why})" if self.why else ""
+        because = f" ({self.why.partition(_LINE)[0]})" if self.why else ""
         return f"{self.origin} {self.scope.describe()}{because}"
 
 

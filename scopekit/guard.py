@@ -26,17 +26,20 @@ def guard(chunk: int, scope: Scope, asker: WorkerId, topology: Topology, why: st
         scope: where it is valid.
         asker: who wants it.
         topology: the processes there are.
-        why: what gave it that scope, where that is the type of its value.
+        why: what gave it that scope, where that is the type of its value; on a second line
+            what makes one elsewhere.
 
     Raises:
         ScopeViolationError: the asker lies outside the scope.
     """
     if not topology.admits(scope, asker):
         who = "the client (this notebook or script)" if asker == "client" else f"worker {asker}"
-        because = f" It is {why}." if why else ""
+        reason, _, line = why.partition("\n")
+        because = f" It is {reason}." if reason else ""
+        instead = f" Or have one where it is wanted: {line}." if line else ""
         raise ScopeViolationError(
             f"chunk {chunk} is valid only on {scope.describe()}, and {who} lies outside of that."
-            f"{because} Run a task on it there and fetch what the task returns.",
+            f"{because} Run a task on it there and fetch what the task returns.{instead}",
             chunk,
             scope,
             why,

@@ -36,7 +36,7 @@ from scopekit.graph import StoredChunk
 from scopekit.guard import guard
 from scopekit.handles import Chunk, Task, handles_become, reviver
 from scopekit.pinning.place import Place
-from scopekit.pinning.registry import adopt
+from scopekit.pinning.registry import registry
 from scopekit.pinning.search import implied_by
 from scopekit.rescoping import Rescoping, check_rescoping
 from scopekit.scopes import CLIENT, AnyScope, ProcessScope, constrain, is_sealed
@@ -253,7 +253,7 @@ class Agent:
 
     def _on_pins_changed(self, order: msg.PinsChanged) -> None:
         for keys, pickled in order.rules:
-            adopt(keys, functools.partial(load_value, pickled))
+            registry.adopt(self, keys, functools.partial(load_value, pickled))
 
     def _on_run(self, order: msg.Run) -> None:
         self._start_publisher()
@@ -770,10 +770,11 @@ class Agent:
         if implied is None:
             return _UNSCOPED, ""
         if not self.topology.admits(implied.scope, self.worker):
+            reason = implied.why.partition("\n")[0]
             raise ScopeViolationError(
                 f"this is worker {self.worker}, and what was made here is valid on"
-                f" {implied.scope.describe()} alone: it is {implied.why}. Make it there: spawn"
-                " the task with that scope."
+                f" {implied.scope.describe()} alone: it is {reason}. Make it there: spawn the"
+                " task with that scope."
             )
         return implied
 
@@ -1149,6 +1150,8 @@ class Agent:
         if self._lender is not None:
             self._lender.close()
         self._functions.clear()
+        # An engine that is not ours lives on, without the rules of our users.
+        registry.leave(self)
 
     def statistics(self) -> dict[str, int]:
         """Counts what the agent holds."""

@@ -38,7 +38,8 @@ class _Entry:
     """A value that is kept.
 
     Attributes:
-        why: what gave it its scope, where that is its type.
+        why: what gave it its scope, where that is its type; on a second line what makes
+            one elsewhere.
         ids: how many chunks it is.
         loan: where other processes of the node can read it, if any was given it.
         borrowed: True if it lies in the memory of another process.
@@ -240,7 +241,8 @@ class Store:
         cause = f"its type, {kind}, does not pickle ({type(error).__name__})"
         if judge.met:
             why = judge.told(entry.value)
-            cause = f"it is {why}" if judge.is_bound else f"{cause}: it is {why}"
+            reason = why.partition("\n")[0]
+            cause = f"it is {reason}" if judge.is_bound else f"{cause}: it is {reason}"
         scope = constrain(here, here, *(pin.scope for pin in judge.pins if pin.scope is not None))
         self._narrow(chunk, entry, Implied(here if isinstance(scope, InvalidScope) else scope, why))
         return ScopeViolationError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from scopekit.pinning.hook import StayingJudge
-from scopekit.pinning.pin import name_of
+from scopekit.pinning.pin import name_of, told_of
 
 if TYPE_CHECKING:
     from scopekit.pinning.pin import Pin
@@ -53,12 +53,14 @@ class GivingJudge(StayingJudge):
         return any(not pin.rule.bare for _, pin in self.met)
 
     def told(self, value: Any) -> str:
-        """Says what stays, with the reason."""
+        """Says what stays, with the reason; on a second line what makes one elsewhere."""
         whole = any(part is value for part, _ in self.met)
         before = "" if whole else f"a {name_of(type(value))} with "
-        return before + " and ".join(dict.fromkeys(pin.told() for _, pin in self.met))
+        return told_of([pin for _, pin in self.met], before)
 
     def reason(self, value: Any) -> str:
         """Says the same where it was said already what the value is."""
         whole = [pin.rule.why for part, pin in self.met if part is value]
-        return whole[0] if whole else f"it is {self.told(value)}"
+        if whole:
+            return whole[0]
+        return "it is {}".format(self.told(value).partition("\n")[0])

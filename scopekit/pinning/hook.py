@@ -12,8 +12,7 @@ from scopekit.pinning.pin import pin_of
 from scopekit.pinning.registry import CODE, PLAIN, registry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from typing import IO
+    from collections.abc import Sequence
 
     from scopekit.pinning.pin import Pin
     from scopekit.pinning.place import Place
@@ -94,23 +93,17 @@ def _nothing() -> None:
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     """Pickles functions and classes of the notebook by value, and asks about all else.
 
-    Args:
-        file: where the pickle goes.
-        stays: is asked of each buffer whether it is to lie in the pickle.
-        judge: decides about what is pinned.
+    It is made as cloudpickle's own is: with a file, the protocol, and what is asked of each
+    buffer whether it is to lie in the pickle.
+
+    Attributes:
+        judge: decides about what is pinned; set before anything is pickled.
     """
 
+    # No constructor of its own: most pickles are small, and take no longer than one.
+    judge: Judge
     # What goes by value as a part of something else.
     _freed: tuple[Any, ...] = ()
-
-    def __init__(
-        self,
-        file: IO[bytes],
-        stays: Callable[[pickle.PickleBuffer], bool] | None,
-        judge: Judge,
-    ) -> None:
-        super().__init__(file, protocol=_PROTOCOL, buffer_callback=stays)
-        self._judge = judge
 
     def reducer_override(self, obj: Any) -> Any:
         """Is asked by pickle of everything but numbers, texts and containers."""
@@ -134,11 +127,11 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         if found.frees is not None:
             self._freed += tuple(found.frees(obj))
         if found.strength != "hard":
-            self._judge.note(obj, found)
+            self.judge.note(obj, found)
             return None
-        pin = pin_of(obj, found, self._judge.place)
+        pin = pin_of(obj, found, self.judge.place)
         if pin is not None:
-            stand_in = self._judge.meet(obj, pin)
+            stand_in = self.judge.meet(obj, pin)
             if stand_in is not None:
                 return stand_in
         elif found.level != "free":
@@ -163,7 +156,8 @@ def what_fails(value: Any) -> tuple[Any, Exception] | None:
         The thing in it that does not pickle, with what that raises; None if all of it does.
     """
     with io.BytesIO() as file:
-        tracer = _Tracer(file, None, StayingJudge())
+        tracer = _Tracer(file, _PROTOCOL)
+        tracer.judge = StayingJudge()
         try:
             tracer.dump(value)
         except Exception as error:  # noqa: BLE001  # a user's object may raise anything

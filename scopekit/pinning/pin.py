@@ -9,10 +9,12 @@ from scopekit.pinning.rule import Level, key_of
 from scopekit.scopes import AnyScope, Scope, as_scope
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from scopekit.pinning.place import Place
     from scopekit.pinning.rule import Rule
 
-__all__ = ("LEVELS", "Pin", "name_of", "pin_of")
+__all__ = ("LEVELS", "Pin", "name_of", "pin_of", "told_of")
 
 LEVELS: tuple[str, ...] = get_args(Level)
 
@@ -33,6 +35,26 @@ class Pin(NamedTuple):
     def told(self) -> str:
         """Says what is pinned, with the reason."""
         return f"a {self.type}: {self.rule.why}"
+
+    def line(self) -> str:
+        """Returns what makes one for each place, or one alone where it is to stay."""
+        rule = self.rule
+        make = rule.make or f"{self.type.lstrip('_')}(...)"
+        if rule.offer == "mutable":
+            return f"sk.mutable(lambda: {make}, worker=0)"
+        per = rule.level if rule.level in ("thread", "node") else "process"
+        return f'sk.shard(lambda: {make}, per="{per}")'
+
+
+def told_of(pins: Sequence[Pin], before: str = "") -> str:
+    """Says what is pinned in a value, with the reasons; on a second line what makes the first.
+
+    Args:
+        pins: the pins; at least one.
+        before: what to say before them.
+    """
+    reasons = " and ".join(dict.fromkeys(pin.told() for pin in pins))
+    return f"{before}{reasons}\n{pins[0].line()}"
 
 
 def name_of(kind: type) -> str:

@@ -14,7 +14,7 @@ from scopekit.pinning.table import TABLE, in_force
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-__all__ = ("CODE", "PLAIN", "Registry", "adopt", "registry")
+__all__ = ("CODE", "PLAIN", "Registry", "registry")
 
 # What is known of a type for which there is no rule; code, functions or classes, is what
 # cloudpickle has a way of its own for.
@@ -40,6 +40,7 @@ class Registry:
     def __init__(self, rules: Iterable[Rule]) -> None:
         self._shipped = {key: in_force(rule) for rule in rules for key in rule.keys}
         self._own: dict[str, Rule] = {}
+        self._adopted: dict[int, dict[str, Rule]] = {}
         self.verdicts: dict[int, Any] = {}
         self.listeners: list[Callable[[Rule], None]] = []
         # By id with a watch on its end, since a type may refuse to be hashed, and one of a
@@ -72,7 +73,7 @@ class Registry:
 
     def _find(self, key: str) -> Rule | None:
         anywhere = ":" + key.partition(":")[2]
-        for rules in (self._own, self._shipped):
+        for rules in (self._own, *self._adopted.values(), self._shipped):
             rule = rules.get(key) or rules.get(anywhere)
             if rule is not None:
                 return rule
@@ -92,22 +93,45 @@ class Registry:
 
     # -- rules of users --------------------------------------------------------------------
 
-    def add(self, rule: Rule, *, tell: bool = True) -> None:
+    def add(self, rule: Rule) -> None:
         """Takes in a rule of a user.
 
         Args:
             rule: the rule; it wins over those that come with scopekit, and over earlier ones.
-            tell: False if it came from another process.
         """
         for key in rule.keys:
-            shipped = self._shipped.get(key)
-            if shipped is not None:
-                rule = replace(rule, reopen=shipped.reopen, make=shipped.make, offer=shipped.offer)
-            self._own[key] = rule
+            rule = self._own[key] = self._completed(rule, key)
         self._start_over()
-        if tell:
-            for listener in list(self.listeners):
-                listener(rule)
+        for listener in list(self.listeners):
+            listener(rule)
+
+    def _completed(self, rule: Rule, key: str) -> Rule:
+        """Gives a rule what the table knows of the type: how to open it again, how it is made."""
+        known = self._shipped.get(key)
+        if known is None:
+            return rule
+        return replace(rule, reopen=known.reopen, make=known.make, offer=known.offer)
+
+    def adopt(self, owner: object, keys: tuple[str, ...], read: Callable[[], Rule]) -> None:
+        """Takes in a rule that a user gave in another process.
+
+        Args:
+            owner: for whom; it holds until that one leaves.
+            keys: what it is for.
+            read: reads it; where that fails, what it is for goes nowhere, and says so.
+        """
+        try:
+            rule = read()
+        except Exception as error:  # noqa: BLE001  # it may need what is not installed here
+            why = f"its rule could not be read here ({type(error).__name__}: {error})"
+            rule = Rule(keys=keys, level="process", why=why)
+        self._adopted.setdefault(id(owner), {}).update(dict.fromkeys(keys, rule))
+        self._start_over()
+
+    def leave(self, owner: object) -> None:
+        """Forgets the rules that were adopted for somebody."""
+        if self._adopted.pop(id(owner), None) is not None:
+            self._start_over()
 
     def remove(self, keys: Iterable[str]) -> None:
         """Forgets rules of users."""
@@ -152,18 +176,3 @@ def _softened(rule: Rule) -> Rule:
 
 
 registry = Registry(TABLE)
-
-
-def adopt(keys: tuple[str, ...], read: Callable[[], Rule]) -> None:
-    """Takes in a rule that a user gave in another process.
-
-    Args:
-        keys: what it is for.
-        read: reads it; where that fails, what it is for goes nowhere, and says so.
-    """
-    try:
-        rule = read()
-    except Exception as error:  # noqa: BLE001  # it may need what is not installed here
-        why = f"its rule could not be read here ({type(error).__name__}: {error})"
-        rule = Rule(keys=keys, level="process", why=why)
-    registry.add(rule, tell=False)

@@ -10,7 +10,7 @@ from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from scopekit.errors import ScopeConflictError
-from scopekit.pinning.pin import name_of, pin_of
+from scopekit.pinning.pin import name_of, pin_of, told_of
 from scopekit.pinning.registry import CODE, PLAIN, registry
 from scopekit.scopes import AnyScope, InvalidScope, constrain
 
@@ -46,7 +46,7 @@ class Implied(NamedTuple):
 
     Attributes:
         scope: where it is valid.
-        why: what says so, as messages put it.
+        why: what says so, as messages put it; on a second line what makes one elsewhere.
     """
 
     scope: Scope
@@ -90,7 +90,6 @@ def joined(pins: Sequence[Pin], before: str = "") -> Implied:
     Raises:
         ScopeConflictError: two of them never meet.
     """
-    told = " and ".join(dict.fromkeys(pin.told() for pin in pins))
     scope = constrain(AnyScope(), AnyScope(), *(pin.scope for pin in pins if pin.scope is not None))
     if isinstance(scope, InvalidScope):
         named = "".join(
@@ -102,7 +101,7 @@ def joined(pins: Sequence[Pin], before: str = "") -> Implied:
             f"one value holds what is never valid in the same place.{named}\n"
             "Keep them apart, each in a value of its own."
         )
-    return Implied(scope, before + told)
+    return Implied(scope, told_of(pins, before))
 
 
 def _ruled(value: Any) -> Iterator[tuple[Any, Rule, bool]]:

@@ -61,7 +61,9 @@ def refusal_text(name: str, culprits: Sequence[Culprit]) -> str:
     else:
         part = "function" if all(c.origin == "function" for c in culprits) else "call"
         lines = [f"{name}: its {part} cannot be sent to an engine, since all of these stay here:"]
-        lines += [f"  {_clause(culprit)}" for culprit in culprits]
+        if not all(culprit.stays for culprit in culprits):
+            lines = [f"{name}: no process there is may have all of these:"]
+        lines += [f"  {_clause(culprit)}{_valid_on(culprit)}" for culprit in culprits]
     lines += [_ways_out(culprits)]
     lines += dict.fromkeys(
         line for culprit in culprits for line in remedies(culprit.way.variable, culprit.pin)
@@ -81,6 +83,12 @@ def _sentence(name: str, culprit: Culprit) -> str:
 def _clause(culprit: Culprit) -> str:
     what = culprit.way.told() if culprit.way.depth else culprit.origin
     return f"{what} is a {culprit.pin.type}, and {culprit.pin.rule.why}"
+
+
+def _valid_on(culprit: Culprit) -> str:
+    if culprit.stays or culprit.pin.scope is None:
+        return ""
+    return f"; valid on {culprit.pin.scope.describe()}"
 
 
 def _whither(culprit: Culprit) -> str:
@@ -108,19 +116,14 @@ def _quoted(name: Any) -> str:
 
 def remedies(variable: str, pin: Pin) -> list[str]:
     """Returns the lines that solve it: one for each place, or one alone; what else to send."""
-    rule = pin.rule
     name = variable if variable.isidentifier() else "it"
-    make = rule.make or f"{pin.type.lstrip('_')}(...)"
-    if rule.offer == "mutable":
-        line = f"sk.mutable(lambda: {make}, worker=0)"
-        comment = "one, where it is to stay"
-    else:
-        per = rule.level if rule.level in ("thread", "node") else "process"
-        line = f'sk.shard(lambda: {make}, per="{per}")'
-        comment = f"one for each {per}, made there when it is first used"
+    line = pin.line()
+    per = line.rpartition('per="')[2].rstrip('")')
+    made = f"one for each {per}, made there when it is first used"
+    comment = made if pin.rule.offer == "shard" else "one, where it is to stay"
     lines = [f"  {name} = {line}  # {comment}"]
-    if rule.instead:
-        lines.append(f"or send {rule.instead}.")
+    if pin.rule.instead:
+        lines.append(f"or send {pin.rule.instead}.")
     return lines
 
 

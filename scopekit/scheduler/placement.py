@@ -122,12 +122,19 @@ def _conflict_text(
     return (
         f"{task} cannot run anywhere: its scopes never meet.\n{named}\n"
         "Widen one of them, or split the task so that each part runs where its data is valid."
-        + hint
+        f"{hint}{_instead(clash, pins)}"
     )
 
 
+def _instead(clash: Operands, pins: Mapping[str, str]) -> str:
+    """Returns the lines that make what is pinned elsewhere, for those in a conflict."""
+    lines = [pins.get(origin, "").partition("\n")[2] for origin, _ in clash]
+    named = "".join(f"\n  {line}" for line in dict.fromkeys(lines) if line)
+    return f"\nOr have one where the task runs:{named}" if named else ""
+
+
 def _because(why: str | None) -> str:
-    return f" ({why})" if why else ""
+    return " ({})".format(why.partition("\n")[0]) if why else ""
 
 
 def _smallest_clash(operands: Operands, topology: Topology) -> Operands:

@@ -23,6 +23,7 @@ from scopekit.errors import RemoteError, ScopekitError
 from scopekit.handles import Chunk, HiddenHandleError, Task
 from scopekit.pinning.hook import Pickler, StayingJudge, what_fails
 from scopekit.pinning.packing import NOTHING, CallJudge, Findings, examine
+from scopekit.pinning.pin import told_of
 from scopekit.pinning.search import joined
 from scopekit.pinning.telling import advice, refusal_text
 from scopekit.wire.around import innermost
@@ -353,7 +354,7 @@ def _dump_function(function: Any, name: str, desk: Desk | None) -> _Code:
 
 def _kept(desk: Desk, value: Any, culprit: Culprit) -> Chunk:
     assert culprit.pin.scope is not None
-    return desk.keep_pinned(value, culprit.pin.scope, culprit.pin.told())
+    return desk.keep_pinned(value, culprit.pin.scope, told_of([culprit.pin]))
 
 
 def _refuse_stuck(name: str, met: Findings, error: Exception | None = None) -> None:
@@ -395,7 +396,7 @@ def _dump_arguments(
 def _roots(args: tuple[Any, ...], kwargs: dict[str, Any], names: Sequence[str]) -> list[Root]:
     """Names the arguments: as messages do, and as an expression."""
     placed = [
-        (_origin(names, index), names[index] if index < len(names) else f"it[{index}]", value)
+        (_origin(names, index), names[index] if index < len(names) else f"args[{index}]", value)
         for index, value in enumerate(args)
     ]
     return placed + [(f"argument '{key}'", key, value) for key, value in kwargs.items()]
@@ -437,12 +438,14 @@ def dump_value(
     if type(value) in _PLAIN:
         return pickle.dumps(value, _PROTOCOL)
     file = io.BytesIO()
-    if judge is not None:
-        Pickler(file, stays, judge).dump(value)
-        return file.getvalue()
-    strict = StayingJudge()
-    Pickler(file, stays, strict).dump(value)
-    strict.check()
+    pickler = Pickler(file, _PROTOCOL, stays)
+    strict = None
+    if judge is None:
+        judge = strict = StayingJudge()
+    pickler.judge = judge
+    pickler.dump(value)
+    if strict is not None and strict.met:
+        strict.check()
     return file.getvalue()
 
 

@@ -149,8 +149,9 @@ def test_each_of_several_results_has_the_scope_of_its_own_type(session):
 def test_fetching_it_is_refused_with_its_type_and_the_reason(session):
     database = session.spawn(open_database, scope=ONE)
 
-    with pytest.raises(sk.ScopeViolationError, match=r"sqlite3\.Connection.*no other thread"):
+    with pytest.raises(sk.ScopeViolationError, match=r"sqlite3\.Connection.*no other thread") as e:
         database.result(20)
+    assert 'sk.shard(lambda: sqlite3.connect(path), per="thread")' in str(e.value)
 
 
 def test_a_task_that_cannot_go_there_is_told_why(session):
@@ -160,6 +161,7 @@ def test_a_task_that_cannot_go_there_is_told_why(session):
     with pytest.raises(sk.ScopeConflictError, match=r"'database'.*sqlite3\.Connection: SQLite"):
         task.result(20)
     assert "SQLite lets no other thread use it" in str(task.explain())
+    assert 'sk.shard(lambda: sqlite3.connect(path), per="thread")' in str(task.exception())
 
 
 def test_explain_says_what_type_bound_an_input_also_when_that_is_gone(session):
@@ -218,6 +220,19 @@ def test_two_parts_that_are_never_valid_in_one_place_are_refused_with_both_named
         task.result(20)
     assert "Left is valid on worker 1" in str(caught.value)
     assert "Right is valid on worker 2" in str(caught.value)
+
+
+def test_two_arguments_of_one_call_are_refused_likewise(session, rules):
+    rules("test_pins:Left")(lambda _: sk.ProcessScope(1))
+    rules("test_pins:Right")(lambda _: sk.ProcessScope(2))
+
+    with pytest.raises(sk.ScopeConflictError) as caught:
+        session.spawn(print, Left(), [Right()])
+    told = str(caught.value)
+    assert "argument 1 is a test_pins.Left" in told
+    assert "args[1][0] is a test_pins.Right" in told
+    assert "valid on worker 1" in told
+    assert "valid on worker 2" in told
 
 
 class Left:

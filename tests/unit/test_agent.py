@@ -14,10 +14,12 @@ from scopekit.engine.agent import Agent
 from scopekit.engine.lanes import InlineLane, ThreadLane
 from scopekit.errors import ChunkLostError, ScopeViolationError
 from scopekit.graph import StoredChunk
+from scopekit.pinning.registry import registry
+from scopekit.pinning.rule import Rule
 from scopekit.places import Process, Topology
 from scopekit.scopes import AnyScope, ExactScope, ProcessScope, ThreadProc
 from scopekit.wire import messages as msg
-from scopekit.wire.codec import pack_call
+from scopekit.wire.codec import dump_value, pack_call
 from scopekit.wire.lending import Loan
 from scopekit.wire.parcels import Parcel, load_parcel, pack_value
 
@@ -794,3 +796,36 @@ def test_who_writes_to_a_shared_input_is_told_what_to_do(agent, lane):
 
     (failed,) = agent.of_kind(msg.RunError)
     assert "work on a copy" in failed.error.traceback_text
+
+
+# -- pins ------------------------------------------------------------------------------
+
+
+class Held:
+    pass
+
+
+def test_rules_of_the_session_hold_here_until_it_is_over(agent, lane):
+    rule = Rule(keys=("test_agent:Held",), level="process", why="somebody says so")
+    agent.receive([msg.PinsChanged(((rule.keys, dump_value(rule)),)), run(1, Held)])
+    lane.run()
+
+    (pinned,) = agent.of_kind(msg.Pinned)
+    assert (pinned.chunk, pinned.scope) == (2, ProcessScope(0))
+    assert pinned.why.startswith("a test_agent.Held: somebody says so")
+    assert agent.reports.index(pinned) < agent.reports.index(agent.of_kind(msg.Finished)[0])
+    agent.close()
+    assert registry.rule_for(Held()) is None
+
+
+def test_what_turns_out_to_stay_is_reported_once(agent, lane):
+    class Stuck:
+        def __reduce__(self):
+            raise TypeError("not me")
+
+    agent.receive([run(1, Stuck), msg.Send(2, 1), msg.Send(2, 1)])
+    lane.run()
+
+    (pinned,) = agent.of_kind(msg.Pinned)
+    assert "does not pickle" in pinned.why
+    assert "not me" not in pinned.why

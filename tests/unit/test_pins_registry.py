@@ -10,7 +10,7 @@ import scopekit as sk
 from scopekit.errors import ScopeError
 from scopekit.pinning.pin import pin_of
 from scopekit.pinning.place import Place
-from scopekit.pinning.registry import PLAIN, Registry, adopt, registry
+from scopekit.pinning.registry import PLAIN, Registry, registry
 from scopekit.pinning.rule import Rule
 from scopekit.pinning.table import TABLE
 from scopekit.places import Process, Topology
@@ -222,25 +222,41 @@ def test_many_threads_may_look_at_once():
 
 
 def test_listeners_hear_of_rules_of_this_process_alone(rules):
-    heard = []
+    heard, owner = [], object()
     registry.listeners.append(heard.append)
     try:
         rules(Camera, "process")
-        adopt(("m:Other",), lambda: Rule(keys=("m:Other",), level="process", why="it is"))
+        other = Rule(keys=("m:Other",), level="process", why="it is")
+        registry.adopt(owner, other.keys, lambda: other)
     finally:
         registry.listeners.remove(heard.append)
+        registry.leave(owner)
 
     assert [rule.keys for rule in heard] == [("test_pins_registry:Camera",)]
 
 
-def test_a_rule_that_cannot_be_read_binds_what_it_is_for(rules):
+def test_an_adopted_rule_holds_as_long_as_one_for_whom_it_was_is_there():
+    rule = Rule(keys=("test_pins_registry:Camera",), level="process", why="it is")
+    one, other = object(), object()
+    for owner in (one, other):
+        registry.adopt(owner, rule.keys, lambda: rule)
+
+    registry.leave(one)
+    assert scope_of(Camera()) == ON_ZERO
+    registry.leave(other)
+    assert scope_of(Camera()) == AnyScope()
+
+
+def test_a_rule_that_cannot_be_read_binds_what_it_is_for():
     def read():
         raise ModuleNotFoundError("no module named 'theirs'")
 
-    adopt(("test_pins_registry:Camera",), read)
+    owner = object()
+    registry.adopt(owner, ("test_pins_registry:Camera",), read)
 
     assert scope_of(Camera()) == ON_ZERO
     assert "could not be read here" in sk.pins.explain(Camera())
+    registry.leave(owner)
 
 
 # -- places --------------------------------------------------------------------------------

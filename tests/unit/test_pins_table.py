@@ -224,6 +224,101 @@ def test_what_copies_well_is_free(make):
     assert judge.met == judge.notes == []
 
 
+def mapped(folder, shape, mode="w+"):
+    return pinned.needs("numpy").memmap(folder / "mapped", "float64", mode, shape=shape)
+
+
+def table_over_a_file(folder, rows):
+    pandas = pinned.needs("pandas")
+    return pandas.DataFrame(mapped(folder, (rows, 100)), copy=False)
+
+
+def loaded_xarray(folder):
+    xarray = pinned.needs("xarray")
+    pinned.needs("netCDF4")
+    xarray.Dataset({"a": ("x", [1.0])}).to_netcdf(folder / "x", engine="netcdf4")
+    return xarray.load_dataset(folder / "x", engine="netcdf4")
+
+
+def small_index(_):
+    made = pinned.needs("faiss").IndexFlatL2(4)
+    made.add(pinned.needs("numpy").zeros((3, 4), "float32"))
+    return made
+
+
+FREE_OF_LIBRARIES = {
+    "array": lambda _: pinned.needs("numpy").arange(6.0).reshape(2, 3).T[1:],
+    "copy of a mapped array": lambda folder: mapped(folder, (3,)).copy(),
+    "sum of mapped arrays": lambda folder: mapped(folder, (3,)) + 1,
+    "table of pandas": lambda _: pinned.needs("pandas").DataFrame({"a": [1, 2]}),
+    "small table over a file": lambda folder: table_over_a_file(folder, 10),
+    "loaded xarray": loaded_xarray,
+    "xarray of no file": lambda _: pinned.needs("xarray").Dataset({"a": ("x", [1.0])}),
+    "table of arrow": lambda _: pinned.needs("pyarrow").table({"a": list(range(10**6))}),
+    "part of one that was taken": lambda _: (
+        pinned.needs("pyarrow").table({"a": list(range(10**6))}).take([0, 1])
+    ),
+    "small index": small_index,
+    "schema of a database": lambda _: pinned.needs("sqlalchemy").MetaData(),
+    "figure": lambda _: pinned.needs("matplotlib.figure").Figure(),
+    "class of arrays": lambda _: pinned.needs("numpy").memmap,
+    "tensor in memory": lambda _: pinned.needs("torch").zeros(3),
+}
+
+
+@pytest.mark.parametrize("name", FREE_OF_LIBRARIES)
+def test_what_copies_well_of_a_library_is_free(name, tmp_path):
+    value = FREE_OF_LIBRARIES[name](tmp_path)
+    judge = met_in([value])
+
+    assert judge.met == judge.notes == []
+    assert load_value(dump_value([value]))
+    assert implied_by([value], HERE, []) is None
+
+
+def test_a_large_table_over_a_file_goes_by_value_and_is_told_of(tmp_path):
+    table = table_over_a_file(tmp_path, 20_000)
+    judge = met_in({"table": table})
+
+    assert judge.met == []
+    assert [rule.row for _, rule in judge.notes] == [55]
+    assert len(dump_value(table)) > table.size * 8
+
+
+def test_a_private_map_of_a_file_goes_by_value(tmp_path):
+    """What was written to it is in no file."""
+    mapped(tmp_path, (3,)).flush()
+    private = mapped(tmp_path, (3,), "c")
+    private[:] = 7
+    judge = met_in(private)
+
+    assert judge.met == []
+    assert [rule.strength for _, rule in judge.notes] == ["note"]
+    assert load_value(dump_value(private)).tolist() == [7, 7, 7]
+
+
+class OnDevice:
+    """As a tensor shows itself; it is known by its name alone."""
+
+    is_cuda = True
+
+    def __init__(self, numbers):
+        self.numbers = numbers
+
+    def nelement(self):
+        return self.numbers
+
+    def element_size(self):
+        return 4
+
+
+@pytest.mark.parametrize(("numbers", "told"), [(10_000, True), (1, False)])
+def test_a_tensor_of_a_device_is_told_of_unless_it_is_tiny(numbers, told):
+    kind = type("Parameter", (type("Tensor", (OnDevice,), {"__module__": "torch"}),), {})
+
+    assert (registry.rule_for(kind(numbers)) is not None) == told
+
+
 def test_a_temporary_file_in_memory_is_free():
     with tempfile.SpooledTemporaryFile() as made:
         assert registry.rule_for(made) is None
