@@ -10,6 +10,7 @@ one that nobody minds otherwise: without a handler it is ignored.
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 import threading
@@ -139,11 +140,18 @@ def _interruptible(frame: FrameType | None) -> Run | None:
         if frame.f_code is run_task.__code__:
             order: Run = frame.f_locals["order"]
             return order
-        # What is raised where Python collects an object is lost.
-        if frame.f_code.co_name == "__del__" or _is_ours(frame):
+        if _is_collecting(frame) or _is_ours(frame):
             return None
         frame = frame.f_back
     return None
+
+
+def _is_collecting(frame: FrameType) -> bool:
+    """Tells whether Python collects objects just now: what is raised there is lost."""
+    code = frame.f_code
+    if code.co_name == "__del__":
+        return True
+    return any(getattr(callback, "__code__", None) is code for callback in gc.callbacks)
 
 
 def _is_ours(frame: FrameType) -> bool:
