@@ -323,7 +323,7 @@ class Calls:
                 # For the instant that it takes to send it.
                 self._sent_one.wait_for(lambda: future.task is not None or future.claimed)
             task = future.task
-        if waited or (task is not None and task.cancel()):
+        if waited or (task is not None and task.cancel_unsent()):
             self._end_cancelled(future)
         return future.cancelled()
 

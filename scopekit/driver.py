@@ -430,6 +430,15 @@ class Driver:
         if self._dozing:
             self._wake.set()
 
+    def cancel_unsent(self, task: int) -> None:
+        """Cancels a task, unless it was sent to an engine."""
+        after: list[ev.Settle | msg.Output] = []
+        with self.lock:
+            record = self.scheduler.tasks.get(task)
+            if record is not None and record.processor is None:
+                self._apply(ev.CancelAsked(task, time.time()), after)
+        self._finish(after)
+
     def wake(self) -> None:
         """Has the driver's thread look around."""
         self._wake.set()
@@ -712,7 +721,7 @@ class Driver:
 
     def _drop_released(self) -> None:
         while self._unwanted:
-            self.handle(ev.CancelAsked(self._unwanted.popleft(), time.time()))
+            self.cancel_unsent(self._unwanted.popleft())
         gone: list[int] = []
         while self._released:
             gone.append(self._released.popleft())

@@ -354,6 +354,14 @@ class Task(Future[Any]):
             raise self._late(timeout) from None
         return self
 
+    def cancel_unsent(self) -> bool:
+        """Cancels the task, unless it was sent to an engine.
+
+        Returns:
+            True if it will not run.
+        """
+        return bool(self._session.cancel_unsent(self))
+
     def cancel(self, *, force: bool = False, grace: float = _GRACE_SECONDS) -> bool:
         """Cancels the task, with all that needs its result and what it spawned.
 

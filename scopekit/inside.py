@@ -324,6 +324,11 @@ class Inside(Spawner):
         """Takes note that a handle is gone."""
         self._agent.children.give_back_handle(chunk_id)
 
+    def cancel_unsent(self, task: Task) -> bool:
+        """Cancels a task that has not begun, if it is here."""
+        begun = task.id not in self._held and not self._agent.is_ordered(task.id)
+        return False if begun else self.cancel_task(task)
+
     def cancel_task(self, task: Task, grace: float | None = None) -> bool:
         """Cancels a task that a task of this process spawned."""
         held = self._held.pop(task.id, None)

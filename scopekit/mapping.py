@@ -333,7 +333,7 @@ class Mapped:
             self._bar.close()
         for piece in reversed(pending):
             if piece.task is not None:
-                piece.task.cancel()
+                piece.task.cancel_unsent()
 
     def __enter__(self) -> Self:
         return self

@@ -799,6 +799,11 @@ class Session(Spawner):
         """Has tasks cancelled that nobody wants; may run whenever Python collects something."""
         self._driver.cancel_soon([task.id for task in tasks])
 
+    def cancel_unsent(self, task: Task) -> bool:
+        """Cancels a task, unless it was sent to an engine."""
+        self._driver.cancel_unsent(task.id)
+        return task.cancelled()
+
     def cancel_task(self, task: Task, grace: float | None = None) -> bool:
         """Cancels a task; waits a little for its engine's word, where it takes one."""
         # What was cancelled may still run, and is asked again.

@@ -704,9 +704,14 @@ class Agent:
         return values, seal
 
     def _handles_in_place_of(self, chunks: Iterable[int], values: Iterable[Any]) -> list[Any]:
-        """Makes handles to a task's inputs; large buffers of its arguments are none of these."""
+        """Makes handles to a task's inputs.
+
+        Large buffers of its arguments, and pieces of shards, stand for themselves.
+        """
         return [
-            value if type(value) is Blob else self.revive_chunk(self.store.describe(chunk))
+            value
+            if type(value) is Blob or type(self.store.value(chunk)) is Recipe
+            else self.revive_chunk(self.store.describe(chunk))
             for chunk, value in zip(chunks, values, strict=True)
         ]
 
@@ -896,6 +901,10 @@ class Agent:
     def run(self, pending: _Pending) -> None:
         """Runs a task in the caller's thread, unless it was taken away."""
         self._run(pending)
+
+    def is_ordered(self, task: int) -> bool:
+        """Tells whether a task is here and has not begun."""
+        return task in self._ordered
 
     def lane_of(self, processor: Processor) -> Lane:
         """Returns the lane of a processor of this process."""

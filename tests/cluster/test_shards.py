@@ -141,6 +141,13 @@ def test_a_shard_hides_in_containers_and_keywords(session):
     assert task.worker == 2
 
 
+def test_a_task_that_gets_handles_gets_the_piece_all_the_same(session):
+    shard = session.shard(Piece, workers=[2])
+    task = session.options(meta=True).spawn(lambda piece: piece.worker, shard)
+
+    assert task.result(20) == 2
+
+
 def test_what_making_a_piece_raises_names_the_shard_and_is_tried_again(session):
     def make():
         import os
