@@ -119,6 +119,10 @@ class Chunks:
             # Let go of before it was made, or before its home had said that it is there.
             self._out.drop(worker, stored.id)
             return []
+        if chunk.state == "held" and chunk.rescoped and worker in chunk.holders:
+            # Made again beside another result that was lost, in place of the copy there.
+            self._out.put(ev.RescopeChunk(chunk.id, worker, chunk.scope, self._out.cause))
+            return []
         if chunk.state == "held" and (chunk.rescoped or not topology.admits(chunk.scope, worker)):
             # Made again beside another result that was lost; this one is valid elsewhere.
             self._out.drop(worker, stored.id)

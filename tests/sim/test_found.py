@@ -14,6 +14,7 @@ from scopekit.testing import (
     Plan,
     Put,
     Relabel,
+    Rescope,
     Spawn,
     Worker,
     replay,
@@ -346,6 +347,19 @@ FOUND = {
             Spawn(at=0.1, task=20, result_scope=LabelScope("camera"), wait_for=20.0),
             Spawn(at=0.4, task=40, inputs=(21,), seconds=1.4656),
             Relabel(at=0.5, worker=1),
+        ),
+    ),
+    "a chunk that was rescoped is kept where it is made again beside another result": Plan(
+        seed=0,
+        workers=(Worker(threads=3), Worker()),
+        acts=(
+            Spawn(at=0.0, task=70, scope=DefaultScope()),
+            Spawn(at=0.0, task=80, function="g"),
+            Spawn(at=0.1, task=110),
+            Spawn(at=0.1, task=120, scope=DefaultScope(), outputs=2),
+            Spawn(at=0.1, task=130, inputs=(81, 121)),
+            Crash(at=0.2, worker=1),
+            Rescope(at=0.3, chunk=121, scope=DefaultScope()),
         ),
     ),
 }
