@@ -285,10 +285,9 @@ class Invariants:
                 unplanned += not chunk.planned
                 if number not in (chunk.waiters or ()):
                     raise Violation("I8", f"chunk {chunk.id} does not know that {number} waits")
-            if record.processor is not None and record.state != "running":
-                worker = record.processor.worker
-                if not record.asked_back or self._scheduler.topology.admits(chunk.scope, worker):
-                    self._check_coming(chunk, worker)
+            comes_back = record.state == "running" or record.asked_back
+            if record.processor is not None and not comes_back:
+                self._check_coming(chunk, record.processor.worker)
         if record.missing != missing:
             raise Violation("I6", f"task {number} lacks {missing} inputs, not {record.missing}")
         if record.spec.inputs and not record.holds_inputs:
