@@ -464,7 +464,9 @@ class _ApartPickler(Pickler):
 def dump_apart(value: Any, file: BinaryIO) -> None:
     """Pickles a value into a file, to be read in some other session."""
     strict = StayingJudge()
-    _ApartPickler(file, None, strict).dump(value)
+    pickler = _ApartPickler(file, _PROTOCOL)
+    pickler.judge = strict
+    pickler.dump(value)
     strict.check()
 
 

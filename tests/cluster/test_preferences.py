@@ -31,10 +31,11 @@ def mostly_quick(gate=None):
 
 
 @pytest.fixture
-def busy_one(plain, tmp_path):
+def busy_one(plain, tmp_path, until):
     """Worker 1 is busy until the gate is there."""
     gate = tmp_path / "gate"
     holding = plain.spawn(hold, gate, scope=ONE)
+    until(lambda: holding.state == "running", "worker 1 is busy")
     yield gate
     gate.touch()
     holding.result(30)
