@@ -121,6 +121,9 @@ class Inside(Spawner):
         self._keep(spec, _scopes_of(spec, call))
         self._held[spec.id] = _Held(spec, call, task, before)
 
+    def cancel_soon(self, tasks: Sequence[Task]) -> None:
+        """Lets them go on: inside of a task nothing is cancelled while Python collects."""
+
     def release_held(self, tasks: Sequence[Task]) -> None:
         """Lets tasks go that were held for the end of a block."""
         for task in tasks:

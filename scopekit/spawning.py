@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+from abc import ABC, abstractmethod
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +76,7 @@ class OptionSet:
         return self._session().plan_call(self._given, f, args, kwargs)
 
 
-class Spawner:
+class Spawner(ABC):
     """Makes tasks of calls, for whoever takes them in.
 
     Args:
@@ -90,6 +91,7 @@ class Spawner:
 
     # -- what whoever takes them in decides --------------------------------------------
 
+    @abstractmethod
     def _check_may_spawn(self) -> None:
         """Raises if no task can be taken in any more."""
 
@@ -97,9 +99,9 @@ class Spawner:
         """Tells whether a processor may come that is not there, or is busy."""
         return True
 
+    @abstractmethod
     def _owns(self, handle: Task | Chunk) -> bool:
         """Tells whether a handle may be an argument here."""
-        raise NotImplementedError
 
     def _meant(self, scope: Scope) -> Scope:
         """Reads a scope that the user wrote."""
@@ -109,10 +111,11 @@ class Spawner:
         """Reads scopes that the user wrote in blocks."""
         return around
 
+    @abstractmethod
     def pin_place(self) -> Place:
         """Returns where what it is given was made."""
-        raise NotImplementedError
 
+    @abstractmethod
     def keep_pinned(self, value: Any, scope: Scope, why: str) -> Chunk:
         """Makes a chunk of an argument, or a part of one, that stays in this process.
 
@@ -121,7 +124,6 @@ class Spawner:
             scope: where it is valid.
             why: what says so.
         """
-        raise NotImplementedError
 
     def _lacks_thread(self, spec: TaskSpec, call: Call) -> bool:
         """Tells whether a task would run here, and on another thread than what it is given."""
@@ -135,11 +137,11 @@ class Spawner:
         """Returns the task that spawns, if one does."""
         return None
 
+    @abstractmethod
     def _take(
         self, spec: TaskSpec, call: Call, task: Task, sink: Callable[[str, str], None] | None
     ) -> None:
         """Takes a task in."""
-        raise NotImplementedError
 
     def _take_in_block(
         self,
@@ -153,20 +155,21 @@ class Spawner:
         after = tuple(before.id for before in block.before() if before._session is self)
         self._take(spec._replace(after=after, held=block.holds), call, task, sink)
 
+    @abstractmethod
     def release_held(self, tasks: Sequence[Task]) -> None:
         """Lets tasks go that were held for the end of a block."""
-        raise NotImplementedError
 
+    @abstractmethod
     def plan_call(
         self, given: Options, f: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Explanation:
         """Tells where a call with these options would run, without running it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def num_processors(self, scope: Any = None) -> int:
         """Counts the processors of a scope."""
-        raise NotImplementedError
 
+    @abstractmethod
     def cancel_soon(self, tasks: Sequence[Task]) -> None:
         """Has tasks cancelled that nobody wants; may run whenever Python collects something."""
 

@@ -16,7 +16,9 @@ from scopekit.scheduler.recovering import Recovering
 from scopekit.scopes import AnyScope
 
 if TYPE_CHECKING:
-    from scopekit.graph import ChunkRecord, WorkerId
+    from collections.abc import Iterable
+
+    from scopekit.graph import ChunkRecord, TaskRecord, WorkerId
     from scopekit.places import Topology
 
 __all__ = ("Changing",)
@@ -47,25 +49,34 @@ class Changing(Recovering):
                 self.table.keep_inside(chunk, self.topology)
         self._move_inside()
         for process in changed:
-            self._take_back(process.worker)
+            self._send_away(process.worker)
         self._replace_all(event.at)
 
-    def _take_back(self, worker: WorkerId) -> None:
-        """Takes back what a process has not begun, and may not run any more."""
-        asked: list[int] = []
+    def _send_away(self, worker: WorkerId) -> None:
+        """Takes back what a process may not run any more."""
+        unfit = []
         for load in self.loads.of_worker.get(worker, ()):
-            for task in list(load.tasks):
+            for task in load.tasks:
                 record = self.tasks[task]
                 record.allowed = self._allowed_now(record)
-                if record.state == "running" or record.allowed & load.bit:
-                    continue
-                if record.missing and not record.may_have_begun:
-                    self._retract(record)
-                    self._count_unplanned(record)
-                    self._to_place.append(task)
-                elif not record.asked_back:
-                    record.asked_back = True
-                    asked.append(task)
+                if not record.allowed & load.bit:
+                    unfit.append(record)
+        self._take_back(worker, unfit)
+
+    def _take_back(self, worker: WorkerId, records: Iterable[TaskRecord]) -> None:
+        """Takes tasks back from a process, unless they have begun or are being stopped."""
+        asked: list[int] = []
+        for record in records:
+            task = record.spec.id
+            if record.state == "running" or task in self._stops:
+                continue
+            if record.missing and not record.may_have_begun:
+                self._retract(record)
+                self._count_unplanned(record)
+                self._to_place.append(task)
+            elif not record.asked_back:
+                record.asked_back = True
+                asked.append(task)
         if asked:
             self.out.put(ev.RunsAskedBack(worker, tuple(asked), self.out.cause))
 

@@ -604,24 +604,11 @@ class Scheduler(Cancelling):
 
     def _empty(self, worker: WorkerId) -> None:
         """Takes back what a worker has not begun, as far as others may run it."""
-        asked: list[int] = []
         elsewhere = ~self.topology.worker_mask(worker)
-        for load in self.loads.of_worker.get(worker, ()):
-            for task in list(load.tasks):
-                record = self.tasks[task]
-                if not record.allowed & elsewhere or record.state == "running":
-                    continue
-                if task in self._stops:
-                    continue
-                if record.missing and not record.may_have_begun:
-                    self._retract(record)
-                    self._count_unplanned(record)
-                    self._to_place.append(task)
-                elif not record.asked_back:
-                    record.asked_back = True
-                    asked.append(task)
-        if asked:
-            self.out.put(ev.RunsAskedBack(worker, tuple(asked), self.out.cause))
+        records = (
+            self.tasks[task] for load in self.loads.of_worker.get(worker, ()) for task in load.tasks
+        )
+        self._take_back(worker, [each for each in records if each.allowed & elsewhere])
 
     def _on_drain_ended(self, event: ev.DrainEnded) -> None:
         self._at = event.at

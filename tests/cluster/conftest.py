@@ -46,6 +46,14 @@ def _later():
 
 
 @pytest.fixture
+def gate(tmp_path):
+    """Return a path that is not there yet, and open it at the end in any case."""
+    path = tmp_path / "open"
+    yield path
+    path.touch()
+
+
+@pytest.fixture
 def until():
     """Wait for a condition to come true; fail where it does not in time."""
 

@@ -121,13 +121,6 @@ def began(tmp_path):
 
 
 @pytest.fixture
-def gate(tmp_path):
-    path = tmp_path / "open"
-    yield path
-    path.touch()
-
-
-@pytest.fixture
 def started(session, began, until):
     """Spawn a task, and return it once it runs."""
 

@@ -69,14 +69,6 @@ def hold(path, started=None):
 
 
 @pytest.fixture
-def gate(tmp_path):
-    """Return a path for hold(), and open it at the end in any case."""
-    path = tmp_path / "open"
-    yield path
-    path.touch()
-
-
-@pytest.fixture
 def executor(plain):
     with plain.executor() as executor:
         yield executor

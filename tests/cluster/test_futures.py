@@ -44,14 +44,6 @@ def hold(path, started=None):
     return "let go"
 
 
-@pytest.fixture
-def gate(tmp_path):
-    """Return a path for hold(), and open it at the end in any case."""
-    path = tmp_path / "open"
-    yield path
-    path.touch()
-
-
 # -- the standard library ------------------------------------------------------------
 
 
