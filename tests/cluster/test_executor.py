@@ -798,10 +798,17 @@ def test_an_initializer_that_fails_breaks_the_executor(plain, limit, caplog):
     assert plain.spawn(mul, 2, 3).result(LIMIT) == 6
 
 
-def test_each_future_of_a_broken_executor_has_an_error_of_its_own(plain):
+def test_each_future_of_a_broken_executor_has_an_error_of_its_own(plain, gate):
     """test_broken_process_pool_traceback."""
-    executor = plain.executor(initializer=break_down)
+
+    # Once it is known to be broken, it takes no call any more.
+    def break_down_later():
+        hold(gate)
+        break_down()
+
+    executor = plain.executor(initializer=break_down_later)
     futures = [executor.submit(status) for _ in range(3)]
+    gate.touch()
     errors = [future.exception(LIMIT) for future in futures]
     executor.shutdown()
 
