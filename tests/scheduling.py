@@ -330,10 +330,12 @@ class Watched:
         for load in loads.all:
             mine = given.pop(load.processor, {})
             assert load.tasks == mine
-            running = [function for task, function in mine.items() if task not in load.paused]
-            assert load.by_function == dict(Counter(running))
-            assert bool(loads.idle & load.bit) == (not running and not load.lingering)
             assert load.paused <= mine.keys()
+            assert load.running == {task for task in mine if self.state(task) == "running"}
+            counted = mine.keys() - load.paused
+            quick = Counter(mine[task] for task in counted - load.running)
+            assert load.by_function == dict(quick)
+            assert bool(loads.idle & load.bit) == (not counted and not load.lingering)
         assert given == {}, "tasks run on processors that are gone"
 
     def _check_chunks(self, scheduler):

@@ -40,13 +40,14 @@ class Cancelling(Changing):
             self._cancel(record, event.at)
         elif worker is not None and lingers:
             self.out.put(ev.StopRuns(worker, (event.task,), self.out.cause))
-        if event.grace is None or worker is None or worker == CLIENT:
+        if event.grace is None:
             return
-        until = (worker, event.at + event.grace)
+        until = event.at + event.grace
         if lingers or event.task in self._stops:
-            self._kills[event.task] = until
-        elif record.state == "cancelled":
-            self._forced[event.task] = until
+            if worker is not None and worker != CLIENT:
+                self._kills[event.task] = (worker, until)
+        elif record.state == "cancelled" and record.attempts:
+            self._force_if_it_began(event.task, until)
 
     def _cancel(self, record: TaskRecord, at: float) -> None:
         """Ends a task, or has the engine that has it stop it."""
@@ -110,9 +111,14 @@ class Cancelling(Changing):
 
     def _force_late(self, event: ev.RunStopped) -> None:
         """Has force used on what goes on after all, where its engine had given no answer."""
-        worker, until = self._forced.pop(event.task, (None, 0.0))
-        if worker == event.worker:
-            self._kills[event.task] = (worker, until)
+        until = self._forced.pop(event.task, None)
+        if until is not None and event.worker != CLIENT:
+            self._kills[event.task] = (event.worker, until)
+
+    def _force_if_it_began(self, task: int, until: float) -> None:
+        """Keeps in mind until when a task may go on that was cancelled before it began."""
+        self._forced = {other: at for other, at in self._forced.items() if other in self.tasks}
+        self._forced[task] = until
 
     def _place_of(self, record: TaskRecord) -> str | None:
         processor = record.processor
@@ -209,4 +215,4 @@ class Cancelling(Changing):
             self.out.put(ev.KillWorker(worker, self.out.cause))
         else:
             # It may turn out that it goes on there all the same.
-            self._forced[task] = (worker, at)
+            self._force_if_it_began(task, at)

@@ -73,6 +73,8 @@ class Load:
         seconds: the work still to do, in seconds.
         tasks: the ids of the tasks, in the order in which they were sent, each with the
             name of its function.
+        running: those of them that are known to have run for a while. How long they go on
+            nobody can tell, whatever others of their function took.
         paused: those of them that wait for others, and have given the processor up.
         lingering: tasks that were stopped and count no more, whose code has not ended.
         asked_at: when it was last asked to hand some of them back.
@@ -84,6 +86,7 @@ class Load:
     seconds: float = 0.0
     tasks: dict[int, str] = field(default_factory=dict)
     by_function: dict[str, int] = field(default_factory=dict)
+    running: set[int] = field(default_factory=set)
     paused: set[int] = field(default_factory=set)
     lingering: dict[int, None] = field(default_factory=dict)
     asked_at: float = float("-inf")
@@ -93,6 +96,11 @@ class Load:
         """Tells whether it has nothing to run."""
         return len(self.tasks) == len(self.paused) and not self.lingering
 
+    @property
+    def keeps_waiting(self) -> bool:
+        """Tells whether nobody knows when it comes to what it was given last."""
+        return bool(self.running - self.paused)
+
     def weigh(self) -> None:
         """Sums the work anew by what is known now."""
         known = self.durations.known
@@ -100,6 +108,9 @@ class Load:
         total = len(self.lingering) * _UNKNOWN
         for function, count in self.by_function.items():
             total += count * known.get(function, _UNKNOWN)
+        if self.running:
+            for task in self.running - self.paused:
+                total += max(known.get(self.tasks[task], _UNKNOWN), _UNKNOWN)
         self.seconds = total
 
     def add(self, task: int, function: str) -> None:
@@ -112,20 +123,37 @@ class Load:
         function = self.tasks.pop(task)
         if task in self.paused:
             self.paused.remove(task)
+            self.running.discard(task)
+        elif task in self.running:
+            self.running.remove(task)
+            self.weigh()
         else:
             self._discount(function)
+
+    def begin(self, task: int) -> None:
+        """Takes note that a task has run for a while."""
+        if task in self.tasks and task not in self.running:
+            self.running.add(task)
+            if task not in self.paused:
+                self._discount(self.tasks[task])
 
     def pause(self, task: int) -> None:
         """Takes note that a task waits for others, as long as it does."""
         if task in self.tasks and task not in self.paused:
             self.paused.add(task)
-            self._discount(self.tasks[task])
+            if task in self.running:
+                self.weigh()
+            else:
+                self._discount(self.tasks[task])
 
     def resume(self, task: int) -> None:
         """Takes note that a task goes on."""
         if task in self.paused:
             self.paused.remove(task)
-            self._count(self.tasks[task])
+            if task in self.running:
+                self.weigh()
+            else:
+                self._count(self.tasks[task])
 
     def _count(self, function: str) -> None:
         self.by_function[function] = self.by_function.get(function, 0) + 1
@@ -224,6 +252,11 @@ class Loads:
     def remove(self, load: Load, task: int) -> None:
         """Counts a task out."""
         load.remove(task)
+        self._judge(load)
+
+    def begin(self, load: Load, task: int) -> None:
+        """Takes note that a task has run for a while, and nobody knows for how long it will."""
+        load.begin(task)
         self._judge(load)
 
     def pause(self, load: Load, task: int) -> None:

@@ -264,9 +264,14 @@ class Scheduler(Cancelling):
 
     def _on_started(self, event: ev.RunStarted) -> None:
         record = self._sent_to(event.task, event.worker)
-        if record is not None:
-            self._turn(record, "running")
-            record.started = event.at
+        if record is None or record.processor is None:
+            return
+        self._turn(record, "running")
+        record.started = event.at
+        load = self.loads.by_processor[record.processor]
+        self.loads.begin(load, event.task)
+        if self.loads.idle and len(load.tasks) > 1 and load.keeps_waiting:
+            self._spread(load)
 
     def _on_paused(self, event: ev.RunPaused) -> None:
         self._at = event.at
@@ -289,6 +294,9 @@ class Scheduler(Cancelling):
             self._drop_late(event)
             return
         record.started = started
+        if record.state == "running" and record.processor is not None:
+            # It holds nothing up any more: what waits for its results need not go elsewhere.
+            self.loads.pause(self.loads.by_processor[record.processor], task)
         function = record.spec.function
         self.loads.learn(function, finished - started)
         scoped = False
@@ -327,6 +335,8 @@ class Scheduler(Cancelling):
                 self._turn(waiter, "queued")
                 if waiter.spec.prefer:
                     self._be_patient(waiter)
+                if self.loads.idle:
+                    self._spread_one(waiter)
         elif not waiter.unplanned:
             # In a line perhaps, and to be judged anew by the scope that is known only now.
             waiter.line = 0
@@ -585,7 +595,6 @@ class Scheduler(Cancelling):
         for record in interrupted.values():
             self._rerun(record, event, begun=record.spec.id in began)
         self._kills = {t: kill for t, kill in self._kills.items() if kill[0] != event.worker}
-        self._forced = {t: late for t, late in self._forced.items() if late[0] != event.worker}
         for chunk in lost.values():
             if chunk.state == "lost" and chunk.handles > 0 and not chunk.told:
                 self._make_again([chunk], event.at)

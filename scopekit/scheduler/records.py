@@ -63,7 +63,7 @@ class Records:
         self._stops: dict[int, None] = {}
         self._kills: dict[int, tuple[WorkerId, float]] = {}
         # Whose time to stop was over before a word of them came.
-        self._forced: dict[int, tuple[WorkerId, float]] = {}
+        self._forced: dict[int, float] = {}
         self._children: dict[int, list[int]] = {}
         self._finished: deque[int] = deque()
         self._finished_before = 0

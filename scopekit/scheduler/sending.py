@@ -72,7 +72,9 @@ class Sending(Preferring):
             if waiter.state in FINAL_STATES:
                 continue
             if waiter.processor is not None:
-                self.table.deliver(chunk, waiter.processor.worker, worker)
+                # What was asked back goes elsewhere: the chunk may not be valid there now.
+                if not waiter.asked_back:
+                    self.table.deliver(chunk, waiter.processor.worker, worker)
             elif not chunk.planned:
                 waiter.unplanned -= 1
                 if not waiter.unplanned:
@@ -203,9 +205,24 @@ class Sending(Preferring):
         if load.seconds < _WORTH_ASKING or self._at < load.asked_at + _ASK_AGAIN:
             return
         load.asked_at = self._at
+        self._spread(load)
+
+    def _spread(self, load: Load) -> None:
+        """Has a processor hand tasks back to those that are idle."""
         for idle in self.loads.some_idle():
             if idle is not load and self.loads.has_room(idle):
                 self._ask_back(load, idle)
+
+    def _spread_one(self, record: TaskRecord) -> None:
+        """Has a task go to an idle processor that would wait behind one that takes long."""
+        assert record.processor is not None
+        load = self.loads.by_processor[record.processor]
+        if not load.keeps_waiting or not _is_movable(record):
+            return
+        for idle in self.loads.some_idle():
+            if self.loads.has_room(idle) and self._is_better_off(record, load, idle):
+                self._ask_for(load, [record])
+                return
 
     def _ask_back_for(self, idle: Load) -> None:
         """Asks the processor with the most work for tasks that an idle one may run."""
@@ -224,25 +241,34 @@ class Sending(Preferring):
         return not record.spec.prefer or self._may_be_lured(record, loaded, idle)
 
     def _ask_back(self, loaded: Load, idle: Load) -> None:
-        wanted: list[int] = []
+        wanted: list[TaskRecord] = []
         ahead = len(loaded.tasks) + len(loaded.lingering)
         most = min(_ASKED_AT_ONCE, len(loaded.tasks), ahead // 2)
         for task in islice(reversed(loaded.tasks), _LOOKED_AT):
             if len(wanted) >= most:
                 break
             record = self.tasks[task]
-            movable = record.state == "queued" and not record.asked_back and not record.suspected
-            if movable and self._is_better_off(record, loaded, idle):
-                record.asked_back = True
-                wanted.append(task)
+            if _is_movable(record) and self._is_better_off(record, loaded, idle):
+                wanted.append(record)
         if wanted:
-            worker = loaded.processor.worker
-            self.out.put(ev.RunsAskedBack(worker, tuple(wanted), self.out.cause))
+            self._ask_for(loaded, wanted)
+
+    def _ask_for(self, load: Load, records: list[TaskRecord]) -> None:
+        """Asks a processor for tasks of it that have not begun."""
+        for record in records:
+            record.asked_back = True
+        wanted = tuple(record.spec.id for record in records)
+        self.out.put(ev.RunsAskedBack(load.processor.worker, wanted, self.out.cause))
 
 
 def _priority_of(line: deque[int] | Ranked) -> int:
     """Returns the priority of the first task of a line."""
     return line.priority if type(line) is Ranked else 0
+
+
+def _is_movable(record: TaskRecord) -> bool:
+    """Tells whether a task may go to another processor if it has not begun at its own."""
+    return record.state == "queued" and not record.asked_back and not record.suspected
 
 
 def is_lined_up(record: TaskRecord | None, mask: int) -> bool:

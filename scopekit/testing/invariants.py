@@ -399,7 +399,8 @@ class Invariants:
             if load.tasks:
                 worker = load.processor.worker
                 counted[worker] = counted.get(worker, 0) + len(load.tasks)
-                if tasks != sum(load.by_function.values()):
+                slow = len(load.running - load.paused)
+                if tasks != sum(load.by_function.values()) + slow:
                     raise Violation("I6", f"{load.processor} has {tasks} tasks, not as weighed")
             if bool(loads.idle & load.bit) == bool(tasks or load.lingering):
                 raise Violation("I6", f"{load.processor} is idle and has {tasks} tasks, or neither")

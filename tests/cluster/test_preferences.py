@@ -110,6 +110,25 @@ def test_what_was_sent_behind_a_task_that_takes_too_long_goes_elsewhere(
         slow.result(30)
 
 
+def test_nobody_waits_behind_a_quick_function_that_takes_long_once(
+    plain, tmp_path, orders_reach_busy_engines
+):
+    gate = tmp_path / "gate"
+    for worker in (ZERO, ONE):
+        for function in (mostly_quick, where):
+            for _ in range(3):
+                plain.spawn(function, scope=worker).result(30)
+    slow = plain.spawn(mostly_quick, gate)
+    try:
+        at_once = [plain.spawn(where) for _ in range(20)]
+        assert plain.fetch(at_once, timeout=10) == [1 - slow.worker] * 20
+        later = [plain.spawn(where) for _ in range(20)]
+        assert plain.fetch(later, timeout=10) == [1 - slow.worker] * 20
+    finally:
+        gate.touch()
+        slow.result(30)
+
+
 def test_a_task_of_a_task_runs_where_it_prefers(plain, orders_reach_busy_engines):
     def outer():
         return sk.options(prefer=sk.ProcessScope(1)).spawn(where).result()

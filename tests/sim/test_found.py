@@ -362,6 +362,32 @@ FOUND = {
             Rescope(at=0.3, chunk=121, scope=DefaultScope()),
         ),
     ),
+    "what is made again is not sent to where a task is to leave that needs it": Plan(
+        seed=600268,
+        workers=(Worker(labels=("camera",)),),
+        acts=(
+            Spawn(at=1.8, task=190, result_scope=LabelScope("camera"), turns="unpicklable"),
+            Join(at=1.8, worker=1, engine=Worker(labels=("camera",))),
+            Spawn(at=2.0, task=210, scope=DefaultScope(), seconds=0.427),
+            Spawn(at=2.1, task=220, inputs=(191,)),
+            Relabel(at=2.2, worker=0),
+        ),
+    ),
+    "force may follow on a cancel before it is known that the task began all the same": Plan(
+        seed=5000992,
+        workers=(Worker(), Worker(speed=3.0), Worker(node="c")),
+        acts=(
+            Spawn(at=0.0, task=30),
+            Spawn(at=0.0, task=50),
+            Spawn(at=0.0, task=60),
+            Spawn(at=0.04, task=70, inputs=(61,), stubborn=True),
+            Cancel(at=0.04, task=70),
+            Cancel(at=0.04, task=70, grace=0.02),
+            Spawn(at=0.07, task=110, result_scope=NodeScope("c")),
+            Cancel(at=0.09, task=110, grace=0.02),
+        ),
+        latency=0.02,
+    ),
 }
 
 

@@ -302,6 +302,25 @@ def test_force_may_follow_when_asking_was_not_enough(watched):
     assert kills(pass_time(watched, 100.0)) == [0]
 
 
+def test_force_may_follow_before_it_is_known_that_a_cancelled_task_began_all_the_same(watched):
+    watched.spawn(1, scope=ProcessScope(0))
+    watched.spawn(3, 2)
+    watched.cancel(3)
+    assert watched.state(3) == "cancelled"
+    watched.cancel(3, grace=1.0)
+    watched.stop(3, over=False, worker=0)
+
+    assert kills(pass_time(watched, 100.0)) == [0]
+
+
+def test_force_on_what_was_cancelled_before_it_was_sent_is_not_kept_in_mind(watched):
+    watched.spawn(1, scope=NodeScope("c"), wait_for=10.0)
+    watched.cancel(1)
+    watched.cancel(1, grace=1.0)
+
+    assert watched.scheduler._forced == {}
+
+
 def test_the_other_tasks_of_a_process_that_is_killed_run_elsewhere(watched):
     known(watched, f=0.01)
     for number in (1, 3, 5, 7):

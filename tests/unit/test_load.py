@@ -99,6 +99,47 @@ def test_a_task_that_ends_while_it_waits_leaves_nothing(one):
     assert (one.tasks, one.paused, one.by_function, one.seconds) == ({}, set(), {}, 0.0)
 
 
+def test_a_task_that_has_run_for_a_while_weighs_at_least_as_an_unknown_one(one, durations):
+    durations.learn("quick", 0.0001)
+    durations.learn("long", 0.2)
+    one.add(1, "quick")
+    one.begin(1)
+    assert one.seconds == pytest.approx(0.05)
+    one.add(2, "quick")
+    assert one.seconds == pytest.approx(0.0501)
+    one.remove(1)
+    one.add(3, "long")
+    one.begin(3)
+
+    assert one.seconds == pytest.approx(0.2001)
+
+
+def test_a_task_that_has_run_for_a_while_weighs_nothing_as_long_as_it_waits(one, durations):
+    durations.learn("quick", 0.0001)
+    one.add(1, "quick")
+    one.begin(1)
+    one.pause(1)
+    assert (one.seconds, one.keeps_waiting) == (0.0, False)
+    one.resume(1)
+
+    assert one.seconds == pytest.approx(0.05)
+    assert one.keeps_waiting
+
+
+def test_a_task_that_ran_for_a_while_leaves_nothing(one):
+    for paused in (False, True):
+        one.add(1, "f")
+        one.begin(1)
+        one.begin(1)
+        if paused:
+            one.pause(1)
+        one.remove(1)
+        one.begin(1)
+
+        assert (one.tasks, one.running, one.paused, one.by_function) == ({}, set(), set(), {})
+        assert (one.seconds, one.keeps_waiting) == (0.0, False)
+
+
 # -- all of them --------------------------------------------------------------------
 
 
@@ -120,6 +161,17 @@ def test_short_functions_leave_room_up_to_the_budget(loads):
         count += 1
 
     assert count == 5
+
+
+@pytest.mark.parametrize("known", [1e-5, 0.003, 0.01, 0.0499, 0.2])
+def test_nothing_is_sent_behind_a_task_that_has_run_for_a_while(loads, known):
+    loads.learn("f", known)
+    give(loads, 0, 1)
+    loads.begin(loads.all[0], 1)
+    assert not loads.has_room(loads.all[0])
+    loads.remove(loads.all[0], 1)
+
+    assert loads.has_room(loads.all[0])
 
 
 def test_an_idle_processor_takes_even_the_longest(loads):

@@ -375,6 +375,63 @@ def test_no_task_is_asked_back_for_a_processor_outside_its_scope():
     assert asked_back(watched.handle(ev.TimePassed(watched.tick()))) == []
 
 
+def crowd_of_quick_ones(homes, *more, scope=None):
+    """Worker 0 has tasks that ought to be quick; the others come later."""
+    watched = Watched(cluster({0: "a"}))
+    watched.spawn(1, function="learnt")
+    watched.finish(1, took=0.0001)
+    for number in (3, 5, 7, *more):
+        watched.spawn(number, function="learnt", scope=scope)
+    for worker in homes:
+        watched.join(worker, "a")
+    return watched
+
+
+def test_what_waits_behind_a_quick_task_that_takes_long_goes_to_an_idle_processor():
+    watched = crowd_of_quick_ones([1, 2])
+
+    assert asked_back(watched.start(3)) == [(0, 7), (0, 5)]
+    assert sent(watched.hand_back(7)) == {7: 1}
+
+
+def test_no_more_is_sent_behind_a_quick_task_that_takes_long():
+    watched = crowd_of_quick_ones([1])
+    watched.start(3)
+    commands = [c for number in (9, 11, 13) for c in watched.spawn(number, function="learnt")]
+
+    assert sent(commands) == {9: 1, 11: 1, 13: 1}
+
+
+def test_what_may_run_nowhere_else_stays_behind_a_task_that_takes_long():
+    watched = crowd_of_quick_ones([1], scope=ProcessScope(0))
+
+    assert asked_back(watched.start(3)) == []
+
+
+def test_what_gets_its_inputs_behind_a_task_that_takes_long_goes_to_an_idle_processor():
+    watched = Watched(cluster({0: "a", 1: "a"}, threads=1))
+    watched.spawn(1, function="learnt")
+    watched.finish(1, took=0.0001)
+    watched.spawn(3, function="learnt", scope=ProcessScope(0))
+    watched.spawn(5, function="learnt", scope=ProcessScope(0))
+    watched.spawn(7, 6, function="learnt")
+    assert (watched.worker_of(7), watched.state(7)) == (0, "waiting")
+    assert asked_back(watched.start(3)) == []
+
+    assert asked_back(watched.finish(5)) == [(0, 7)]
+
+
+def test_what_follows_on_a_task_that_took_long_stays_with_its_result():
+    watched = Watched(cluster({0: "a", 1: "a"}))
+    watched.spawn(1, function="learnt")
+    watched.finish(1, took=0.0001)
+    watched.spawn(3, function="learnt", scope=ProcessScope(0))
+    watched.spawn(5, 4, function="learnt")
+    watched.start(3)
+
+    assert asked_back(watched.finish(3, took=5.0)) == []
+
+
 # -- trying again ---------------------------------------------------------------
 
 
