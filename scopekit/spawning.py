@@ -24,6 +24,7 @@ from scopekit.options import (
     option_names,
 )
 from scopekit.pinning.telling import note_text, refused, warn_user
+from scopekit.pinning.told import Told
 from scopekit.several import SeveralTask
 from scopekit.wire.around import Around
 from scopekit.wire.codec import dump_value, pack_call, type_name
@@ -51,7 +52,6 @@ __all__ = (
     "placements",
 )
 
-_NOTED_KEPT = 256
 SCOPE_OPTIONS = ("scope", "compute_scope", "result_scope")
 
 
@@ -86,8 +86,7 @@ class Spawner(ABC):
     def __init__(self, ids: Iterator[int]) -> None:
         self._ids = ids
         self._numbers: dict[str, Iterator[int]] = {}
-        # What a note was given of, by its id, the latest last.
-        self._noted: dict[int, tuple[str, ...]] = {}
+        self._told = Told()
 
     # -- what whoever takes them in decides --------------------------------------------
 
@@ -420,12 +419,8 @@ class Spawner(ABC):
 
     def _tell(self, name: str, noted: Noted) -> None:
         """Warns of what a task is given, once for each thing."""
-        if self._noted.get(id(noted.value)) == noted.rule.keys:
-            return
-        while len(self._noted) >= _NOTED_KEPT:
-            del self._noted[next(iter(self._noted))]
-        self._noted[id(noted.value)] = noted.rule.keys
-        warn_user(note_text(name, noted))
+        if self._told.is_new(noted):
+            warn_user(note_text(name, noted))
 
     def _declared(
         self, merged: Options, name: str, split: Sequence[str]

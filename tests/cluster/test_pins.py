@@ -644,6 +644,15 @@ def test_a_generator_of_random_numbers_is_told_of_once_at_the_line_that_sends_it
     assert len(noted(session, random.Random(4).random)) == 1
 
 
+def test_each_of_many_generators_is_told_of_though_others_lay_at_its_address_before(session):
+    import random
+
+    def draws(seed):
+        return len(noted(session, lambda r: r.random(), random.Random(seed)))
+
+    assert [draws(seed) for seed in range(20)] == [1] * 20
+
+
 def test_a_raised_error_that_is_sent_is_told_to_lose_its_traceback(session):
     try:
         int("no number")
