@@ -29,7 +29,7 @@ from scopekit.errors import (
     TaskCancelledError,
 )
 from scopekit.graph import StoredChunk
-from scopekit.guard import guard
+from scopekit.guard import guard, may_be_labelled
 from scopekit.handles import Chunk, Task, handles_become, reviver
 from scopekit.scopes import AnyScope
 from scopekit.wire import messages as msg
@@ -277,12 +277,20 @@ class Agent:
         self._lanes[pending.order.processor].submit(functools.partial(self._run, pending))
 
     def _on_put(self, order: msg.Put) -> None:
+        outside = not self.topology.admits(order.scope, self.worker)
+        relabelled = outside and may_be_labelled(order.scope, self.worker, self.topology)
+        if relabelled and not order.reports:
+            self._report(msg.StillWaiting((order.chunk,)))
+            return
         try:
-            guard(order.chunk, order.scope, self.worker, self.topology)
+            if outside and not relabelled:
+                guard(order.chunk, order.scope, self.worker, self.topology)
             loan = order.parcel.loan
             with handles_become(self.revive_chunk):
                 value = load_parcel(order.parcel.borrowed())
-            stored = self.store.put(order.chunk, value, order.scope, order.processor, loan)
+            stored = self.store.put(
+                order.chunk, value, order.scope, order.processor, loan, outside=relabelled
+            )
         except Exception as error:  # noqa: BLE001  # a user's __setstate__ may raise anything
             self._report(msg.PutFailed(order.chunk, dump_error(error, self._place())))
             return
@@ -366,6 +374,12 @@ class Agent:
             self._wake.set()
             return False
         except Exception as error:  # noqa: BLE001  # a user's __setstate__ may raise anything
+            if isinstance(error, ScopeViolationError) and may_be_labelled(
+                stored.scope, self.worker, self.topology
+            ):
+                # Labels changed on its way: whoever waits for it here is placed anew.
+                self._report(msg.StillWaiting((stored.id,)))
+                return False
             self._report(msg.PutFailed(stored.id, dump_error(error, self._place())))
             return False
         return True

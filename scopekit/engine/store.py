@@ -73,6 +73,8 @@ class Store:
         scope: Scope,
         processor: Processor,
         borrowed: Loan | None = None,
+        *,
+        outside: bool = False,
     ) -> StoredChunk:
         """Keeps a value.
 
@@ -82,11 +84,12 @@ class Store:
             scope: where it is valid.
             processor: its home.
             borrowed: where it lies in the memory of another process, if it does.
+            outside: True to keep it until it moves, although nobody may have it here.
 
         Raises:
             ScopeViolationError: this process lies outside the scope.
         """
-        if scope is not _UNSCOPED:
+        if scope is not _UNSCOPED and not outside:
             guard(chunk, scope, self._worker, self.topology)
         entry = _Entry(value, scope, processor)
         if borrowed is not None:

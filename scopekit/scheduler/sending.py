@@ -67,7 +67,9 @@ class Sending(Choosing):
             if waiter.state in FINAL_STATES:
                 continue
             if waiter.processor is not None:
-                self.table.deliver(chunk, waiter.processor.worker, worker)
+                # Asked back, and without its input not begun, it comes back.
+                if not waiter.asked_back:
+                    self.table.deliver(chunk, waiter.processor.worker, worker)
             elif not chunk.planned:
                 waiter.unplanned -= 1
                 if not waiter.unplanned:

@@ -158,11 +158,14 @@ class Engine:
         """Takes a value of the client's, for good or as the copy of an input."""
         if not self.alive:
             return
-        failure = failure or self._refusal(chunk, held)
+        refused = self._refusal(chunk, held) is not None
+        if refused and not reports:
+            self._tell(ev.ChunksMissed(self.worker, (chunk,), self._now))
+            return
         if failure is not None:
             self._tell(ev.ChunkFailed(chunk, self.worker, failure, self._now))
             return
-        self._keep(chunk, held)
+        self._keep(chunk, held, refused=refused)
         if reports:
             stored = StoredChunk(chunk, held.scope, held.processor, "int", 8)
             self._tell(ev.ChunkStored(stored, self.worker, self._now))
@@ -227,9 +230,8 @@ class Engine:
             if held is None:
                 self._hand_back_waiting(chunk, scope)
                 continue
-            refusal = self._refusal(chunk, held)
-            if refusal is not None:
-                self._tell(ev.ChunkFailed(chunk, self.worker, refusal, self._now))
+            if self._refusal(chunk, held) is not None:
+                self._tell(ev.ChunksMissed(self.worker, (chunk,), self._now))
                 continue
             self._keep(chunk, held)
             arrived.append(chunk)
@@ -246,9 +248,11 @@ class Engine:
             return None
         return ScopeViolationError(f"chunk {chunk} may not be on {self.worker}", chunk, held.scope)
 
-    def _keep(self, chunk: int, held: Held) -> None:
+    def _keep(self, chunk: int, held: Held, *, refused: bool = False) -> None:
         self.store[chunk] = held
-        self._world.came_in(self, chunk, held)
+        if not refused:
+            # Else it lies here until it moves, and nobody gets at it.
+            self._world.came_in(self, chunk, held)
 
     def _is_here(self, chunk: int) -> None:
         for pending in self._waiting.pop(chunk, ()):
