@@ -470,7 +470,8 @@ class Driver:
                 self._order(worker, put)
 
     def _drop(self, command: ev.DropChunks) -> None:
-        self._order(command.worker, msg.Drop(command.chunks))
+        version = self.scheduler.topology.version
+        self._order(command.worker, msg.Drop(command.chunks, version))
 
     def _retract(self, command: ev.RetractRuns) -> None:
         self._order(command.worker, msg.Retract(command.tasks))
@@ -752,7 +753,7 @@ _EVENTS: dict[type, Callable[[Any, WorkerId], ev.Event]] = {
         said.task, worker, said.chunk, said.scope, time.time()
     ),
     msg.Arrived: lambda said, worker: ev.ChunksArrived(
-        worker, said.chunks, min(said.at, time.time())
+        worker, said.chunks, min(said.at, time.time()), said.version
     ),
     msg.StillWaiting: lambda said, worker: ev.ChunksMissed(worker, said.chunks, time.time()),
     msg.Returned: lambda said, worker: ev.HandlesReturned(worker, said.chunks),

@@ -226,6 +226,8 @@ class Agent:
     def _on_topology(self, order: msg.TopologyChanged) -> None:
         self.store.topology = order.topology
         self.addresses = order.addresses
+        # What might not come here may now, perhaps.
+        self._refused.clear()
 
     def _on_run(self, order: msg.Run) -> None:
         self._start_publisher()
@@ -295,7 +297,9 @@ class Agent:
             self._report(msg.PutFailed(order.chunk, dump_error(error, self._place())))
             return
         self._report(
-            msg.ChunkPut(stored) if order.reports else msg.Arrived((order.chunk,), time.time())
+            msg.ChunkPut(stored)
+            if order.reports
+            else msg.Arrived((order.chunk,), time.time(), self.topology.version)
         )
         self._chunk_is_here(order.chunk)
         self._flush_pushes()
@@ -347,16 +351,19 @@ class Agent:
     def take(self, sender: WorkerId, items: Iterable[Pushed]) -> None:
         """Takes what another process sends: chunks, or word that they may not be had."""
         arrived = []
+        version = 0
         for item in items:
             head, body = item
-            if isinstance(head, int):
+            if isinstance(body, int):
+                version = body
+            elif isinstance(head, int):
                 self._hand_back_waiting(head, cast("Scope", body))
-            elif self._take_value(sender, head, cast("Parcel", body)):
+            elif self._take_value(sender, head, cast("Parcel", body), version):
                 arrived.append(head.id)
         if arrived:
             self._start_publisher()
             with self._lock:
-                self._pending.append(msg.Arrived(tuple(arrived), time.time()))
+                self._pending.append(msg.Arrived(tuple(arrived), time.time(), version))
             # Nobody waits for that word: it goes with the next that somebody waits for.
             if self._dozing:
                 self._wake.set()
@@ -364,11 +371,15 @@ class Agent:
             self._chunk_is_here(chunk)
         self._flush_pushes()
 
-    def _take_value(self, sender: WorkerId, stored: StoredChunk, parcel: Parcel) -> bool:
+    def _take_value(
+        self, sender: WorkerId, stored: StoredChunk, parcel: Parcel, version: int
+    ) -> bool:
         try:
             with handles_become(self.revive_chunk):
                 value = load_parcel(parcel.borrowed())
-            self.store.put(stored.id, value, stored.scope, stored.processor, parcel.loan)
+            self.store.put(
+                stored.id, value, stored.scope, stored.processor, parcel.loan, version=version
+            )
         except LoanOverError:
             self._unread.append((sender, stored.id))
             self._wake.set()
@@ -463,7 +474,7 @@ class Agent:
             for chunk in gone:
                 self._handles.pop(chunk, None)
         # A value of this process may still refer to a chunk that the client let go.
-        self.store.drop(gone)
+        self.store.drop(gone, order.version)
 
     # -- running ----------------------------------------------------------------
 

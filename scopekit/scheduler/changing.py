@@ -114,7 +114,7 @@ class Changing(Recovering):
     def _lose(self, lost: list[ChunkRecord]) -> None:
         """Drops chunks that no process may have."""
         for chunk in lost:
-            self.table.lose(chunk)
+            self.table.lose(chunk, self.topology)
             self._expect_again(chunk)
         for record in self._bereft({chunk.id: chunk for chunk in lost}):
             if record.state != "running":

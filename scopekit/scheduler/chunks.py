@@ -89,6 +89,9 @@ class Chunks:
         self.strays: list[tuple[WorkerId, int]] = []
         # Chunks that only processes hold which may not have them any more.
         self.outside: dict[int, None] = {}
+        # Of these and the like: who was last told to drop them, by which topology. The word
+        # that an earlier copy came there may come later than that.
+        self._dropped: dict[int, dict[WorkerId, int]] = {}
 
     # -- from pending to held to gone ------------------------------------------------
 
@@ -145,11 +148,10 @@ class Chunks:
             self.release_if_unwanted(chunk)
         return waiters or []
 
-    def lose(self, chunk: ChunkRecord) -> None:
+    def lose(self, chunk: ChunkRecord, topology: Topology) -> None:
         """Drops a chunk wherever it is, although it is wanted."""
         for worker in chunk.holders:
-            self._out.drop(worker, chunk.id)
-            self.strays.append((worker, chunk.id))
+            self._drop_outside(chunk, worker, topology)
         chunk.holders = ()
         chunk.state = "lost"
         chunk.cause = self._out.cause
@@ -157,8 +159,17 @@ class Chunks:
         chunk.waiters = None
         self.outside.pop(chunk.id, None)
 
-    def arrived(self, chunk_id: int, worker: WorkerId, topology: Topology) -> list[int]:
+    def arrived(
+        self, chunk_id: int, worker: WorkerId, topology: Topology, version: int | None = None
+    ) -> list[int]:
         """Takes note that a worker has a copy of a chunk.
+
+        Args:
+            chunk_id: the chunk.
+            worker: the worker.
+            topology: the processes there are.
+            version: that of the topology by which the copy was sent, None if nothing was
+                dropped since.
 
         Returns:
             The tasks that waited for it, if that is the first word that it is there.
@@ -167,6 +178,8 @@ class Chunks:
         if chunk is None or chunk.state not in ("held", "pending"):
             # Released while the copy was on its way: the copy goes as well.
             self._out.drop(worker, chunk_id)
+            return []
+        if version is not None and version <= self._dropped.get(chunk_id, {}).get(worker, -1):
             return []
         _aim_no_more(chunk, worker)
         if worker not in chunk.holders:
@@ -221,9 +234,13 @@ class Chunks:
         self.outside.pop(chunk.id, None)
         for worker in outside:
             chunk.holders = tuple(holder for holder in chunk.holders if holder != worker)
-            self._out.drop(worker, chunk.id)
-            self.strays.append((worker, chunk.id))
+            self._drop_outside(chunk, worker, topology)
             self._send_from_others(chunk, worker)
+
+    def _drop_outside(self, chunk: ChunkRecord, worker: WorkerId, topology: Topology) -> None:
+        self._out.drop(worker, chunk.id)
+        self.strays.append((worker, chunk.id))
+        self._dropped.setdefault(chunk.id, {})[worker] = topology.version
 
     def fail(self, chunk: ChunkRecord) -> list[int]:
         """Takes note that a chunk will never be made.
@@ -323,6 +340,7 @@ class Chunks:
     def _forget(self, chunk: ChunkRecord) -> None:
         self.records.pop(chunk.id, None)
         self.outside.pop(chunk.id, None)
+        self._dropped.pop(chunk.id, None)
         if chunk.maker is not None:
             self.forgotten.append(chunk.maker)
 

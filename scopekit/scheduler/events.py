@@ -151,11 +151,17 @@ class ChunkPinned(NamedTuple):
 
 
 class ChunksArrived(NamedTuple):
-    """Copies of chunks came to a process."""
+    """Copies of chunks came to a process.
+
+    Attributes:
+        version: that of the topology by which they were sent, None where they came in the
+            order of commands.
+    """
 
     worker: WorkerId
     chunks: tuple[int, ...]
     at: float
+    version: int | None = None
 
 
 class ChunksMissed(NamedTuple):

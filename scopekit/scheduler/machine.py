@@ -61,6 +61,8 @@ if TYPE_CHECKING:
 
 __all__ = ("Scheduler",)
 
+# So often a task may come back from where it may be: labels change, and word of them takes time.
+_ENOUGH_ATTEMPTS = 20
 _UNSCOPED = AnyScope()
 
 
@@ -325,7 +327,7 @@ class Scheduler(Changing):
             return
         if event.chunk is not None and event.scope is not None:
             assert record.processor is not None
-            unchanged = record.topology is self.topology
+            unchanged = record.topology is self.topology and record.attempts >= _ENOUGH_ATTEMPTS
             if unchanged and self.topology.contains(event.scope, record.processor):
                 # Both sides follow one rule, so this is an error of ours, and would go round.
                 error = ScopeViolationError(
@@ -432,7 +434,8 @@ class Scheduler(Changing):
         self._at = event.at
         for chunk in event.chunks:
             self._learn_transfer(chunk, event)
-            for waiter in self.found(self.table.arrived(chunk, event.worker, self.topology)):
+            waiters = self.table.arrived(chunk, event.worker, self.topology, event.version)
+            for waiter in self.found(waiters):
                 self._count_in(waiter)
 
     def _learn_transfer(self, chunk_id: int, event: ev.ChunksArrived) -> None:

@@ -39,6 +39,7 @@ class Held(NamedTuple):
     scope: Scope
     processor: Processor
     stuck: bool
+    version: int = 0
 
 
 class Parcel(NamedTuple):
@@ -129,6 +130,10 @@ class Engine:
         self._will_ask = False
 
     @property
+    def _version(self) -> int:
+        return 0 if self.topology is None else self.topology.version
+
+    @property
     def _now(self) -> float:
         """The time by the engine's own clock."""
         return self._timeline.now + self._traits.skew
@@ -170,7 +175,7 @@ class Engine:
             stored = StoredChunk(chunk, held.scope, held.processor, "int", 8)
             self._tell(ev.ChunkStored(stored, self.worker, self._now))
         else:
-            self._tell(ev.ChunksArrived(self.worker, (chunk,), self._now))
+            self._tell(ev.ChunksArrived(self.worker, (chunk,), self._now, self._version))
         self._is_here(chunk)
         self._flush_pushes()
 
@@ -184,11 +189,12 @@ class Engine:
         self._add_push(chunk, to)
         self._flush_pushes()
 
-    def drop(self, chunks: Iterable[int]) -> None:
-        """Forgets chunks."""
+    def drop(self, chunks: Iterable[int], version: int) -> None:
+        """Forgets chunks, as far as they were not sent here by a later topology."""
         if self.alive:
             for chunk in chunks:
-                self.store.pop(chunk, None)
+                if chunk in self.store and self.store[chunk].version <= version:
+                    del self.store[chunk]
 
     def retract(self, tasks: Iterable[int]) -> None:
         """Forgets tasks that have not begun."""
@@ -226,6 +232,7 @@ class Engine:
         if not self.alive:
             return
         arrived = []
+        version = 0
         for chunk, held, scope in parcels:
             if held is None:
                 self._hand_back_waiting(chunk, scope)
@@ -233,10 +240,12 @@ class Engine:
             if self._refusal(chunk, held) is not None:
                 self._tell(ev.ChunksMissed(self.worker, (chunk,), self._now))
                 continue
-            self._keep(chunk, held)
+            version = held.version
+            self._keep(chunk, held, sent_by=version)
             arrived.append(chunk)
         if arrived:
-            self._reports.append(ev.ChunksArrived(self.worker, tuple(arrived), self._now))
+            word = ev.ChunksArrived(self.worker, tuple(arrived), self._now, version)
+            self._reports.append(word)
             self._flush_soon()
         for chunk in arrived:
             self._is_here(chunk)
@@ -248,8 +257,14 @@ class Engine:
             return None
         return ScopeViolationError(f"chunk {chunk} may not be on {self.worker}", chunk, held.scope)
 
-    def _keep(self, chunk: int, held: Held, *, refused: bool = False) -> None:
-        self.store[chunk] = held
+    def _keep(
+        self, chunk: int, held: Held, *, refused: bool = False, sent_by: int | None = None
+    ) -> None:
+        version = self._version if sent_by is None else sent_by
+        before = self.store.get(chunk)
+        if before is not None:
+            version = max(version, before.version)
+        self.store[chunk] = held._replace(version=version)
         if not refused:
             # Else it lies here until it moves, and nobody gets at it.
             self._world.came_in(self, chunk, held)
@@ -287,7 +302,11 @@ class Engine:
     def _flush_pushes(self) -> None:
         pushes, self._pushes = self._pushes, {}
         for worker, parcels in pushes.items():
-            self._world.push(self, worker, parcels)
+            sent = [
+                p if p.held is None else p._replace(held=p.held._replace(version=self._version))
+                for p in parcels
+            ]
+            self._world.push(self, worker, sent)
 
     # -- running --------------------------------------------------------------------
 

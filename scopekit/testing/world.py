@@ -115,7 +115,7 @@ class World:
         self._carry_out: dict[type, Callable[[Any], None]] = {
             ev.StartRun: self._start_run,
             ev.SendChunk: self._send_chunk,
-            ev.DropChunks: lambda c: self._order(c.worker, "drop", c.chunks),
+            ev.DropChunks: self._drop,
             ev.RetractRuns: lambda c: self._order(c.worker, "retract", c.tasks),
             ev.RunsAskedBack: lambda c: self._order(c.worker, "give_back", c.tasks),
             ev.Settle: self._settle,
@@ -254,6 +254,10 @@ class World:
         self._judged[command.task, command.processor.worker] = self.scheduler.topology
         spawn = self.truth.spawned[command.task]
         self._order(command.processor.worker, "run", spawn, command.processor)
+
+    def _drop(self, command: ev.DropChunks) -> None:
+        version = self.scheduler.topology.version
+        self._order(command.worker, "drop", command.chunks, version)
 
     def _send_chunk(self, command: ev.SendChunk) -> None:
         self._order(command.holder, "send", command.chunk, command.to)

@@ -206,9 +206,16 @@ class GiveBack:
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """Forget chunks."""
+    """Forget chunks.
+
+    Attributes:
+        chunks: their ids.
+        version: that of the topology by which it was decided. What was sent here by a
+            later one stays: it may have overtaken this.
+    """
 
     chunks: tuple[int, ...]
+    version: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,10 +325,15 @@ class HandedBack:
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """Copies of chunks came in from other processes."""
+    """Copies of chunks came in from other processes.
+
+    Attributes:
+        version: that of the topology by which they were sent.
+    """
 
     chunks: tuple[int, ...]
     at: float
+    version: int = 0
 
 
 @dataclass(frozen=True, slots=True)
