@@ -508,7 +508,8 @@ class Driver:
                 self._order(worker, put)
 
     def _drop(self, command: ev.DropChunks) -> None:
-        self._order(command.worker, msg.Drop(command.chunks))
+        version = self.scheduler.topology.version
+        self._order(command.worker, msg.Drop(command.chunks, version))
 
     def _rescope(self, command: ev.RescopeChunk) -> None:
         if command.worker in self.wires:
@@ -828,7 +829,7 @@ _EVENTS: dict[type, Callable[[Any, WorkerId], ev.Event]] = {
     msg.Stopped: lambda said, worker: ev.RunStopped(said.task, worker, *said[1:]),
     msg.CancelWanted: lambda said, _: ev.CancelAsked(said.task, time.time(), said.grace),
     msg.Arrived: lambda said, worker: ev.ChunksArrived(
-        worker, said.chunks, min(said.at, time.time())
+        worker, said.chunks, min(said.at, time.time()), said.version
     ),
     msg.StillWaiting: lambda said, worker: ev.ChunksMissed(worker, said.chunks, time.time()),
     msg.Borrowed: lambda said, worker: ev.ChunkBorrowed(said.chunk, worker, time.time()),
@@ -836,7 +837,9 @@ _EVENTS: dict[type, Callable[[Any, WorkerId], ev.Event]] = {
     msg.Unheld: lambda said, worker: ev.ChunksUnheld(worker, said.chunks),
     msg.Returned: lambda said, worker: ev.HandlesReturned(worker, said.chunks),
     msg.KeptOut: lambda said, _: ev.ChunkPinned(said.chunk, said.scope),
-    msg.ChunkPut: lambda said, worker: ev.ChunkStored(said.chunk, worker, time.time()),
+    msg.ChunkPut: lambda said, worker: ev.ChunkStored(
+        said.chunk, worker, time.time(), said.version
+    ),
     msg.PutFailed: lambda said, worker: ev.ChunkFailed(said.chunk, worker, said.error, time.time()),
 }
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from scopekit.errors import ScopeViolationError
+from scopekit.scopes import InvalidScope, ProcessScope
 
 if TYPE_CHECKING:
     from scopekit.graph import WorkerId
     from scopekit.places import Topology
     from scopekit.scopes import Scope
 
-__all__ = ("guard",)
+__all__ = ("guard", "may_be_labelled")
 
 
 def guard(chunk: int, scope: Scope, asker: WorkerId, topology: Topology, why: str = "") -> None:
@@ -44,3 +45,12 @@ def guard(chunk: int, scope: Scope, asker: WorkerId, topology: Topology, why: st
             scope,
             why,
         )
+
+
+def may_be_labelled(scope: Scope, worker: WorkerId, topology: Topology) -> bool:
+    """Tells whether a process lies in a scope, or would with other labels.
+
+    Labels change while a value is on its way: whoever sent it went by the earlier ones.
+    """
+    here = ProcessScope(worker, node=topology.node_of(worker))
+    return not isinstance(scope & here, InvalidScope)

@@ -33,7 +33,7 @@ from scopekit.errors import (
     ScopeViolationError,
 )
 from scopekit.graph import StoredChunk
-from scopekit.guard import guard
+from scopekit.guard import guard, may_be_labelled
 from scopekit.handles import Chunk, Task, handles_become, reviver
 from scopekit.pinning.place import Place
 from scopekit.pinning.registry import registry
@@ -107,9 +107,9 @@ class _Function:
 
 
 class _NotHereError(Exception):
-    """An input turned out to be valid in fewer places than was said, and not here."""
+    """An input is gone from here, or turned out to be valid in fewer places than was said."""
 
-    def __init__(self, chunk: int, scope: Scope) -> None:
+    def __init__(self, chunk: int | None = None, scope: Scope | None = None) -> None:
         super().__init__(chunk, scope)
         self.chunk = chunk
         self.scope = scope
@@ -250,6 +250,8 @@ class Agent:
         self.store.topology = order.topology
         self._process = ProcessScope(self.worker, node=order.topology.node_of(self.worker))
         self.addresses = order.addresses
+        # What might not come here may now, perhaps.
+        self._refused.clear()
 
     def _on_pins_changed(self, order: msg.PinsChanged) -> None:
         for keys, pickled in order.rules:
@@ -308,17 +310,28 @@ class Agent:
         self._lanes[pending.order.processor].submit(functools.partial(self._run, pending))
 
     def _on_put(self, order: msg.Put) -> None:
+        outside = not self.topology.admits(order.scope, self.worker)
+        relabelled = outside and may_be_labelled(order.scope, self.worker, self.topology)
+        if relabelled and not order.reports:
+            self._report(msg.StillWaiting((order.chunk,)))
+            return
+        version = self.topology.version
         try:
-            guard(order.chunk, order.scope, self.worker, self.topology)
+            if outside and not relabelled:
+                guard(order.chunk, order.scope, self.worker, self.topology)
             loan = order.parcel.loan
             with handles_become(self.revive_chunk):
                 value = load_parcel(order.parcel.borrowed())
-            stored = self.store.put(order.chunk, value, order.scope, order.processor, loan)
+            stored = self.store.put(
+                order.chunk, value, order.scope, order.processor, loan, outside=relabelled
+            )
         except Exception as error:  # noqa: BLE001  # a user's __setstate__ may raise anything
             self._report(msg.PutFailed(order.chunk, self._unreadable(error, order.scope)))
             return
         self._report(
-            msg.ChunkPut(stored) if order.reports else msg.Arrived((order.chunk,), time.time())
+            msg.ChunkPut(stored, version)
+            if order.reports
+            else msg.Arrived((order.chunk,), time.time(), version)
         )
         self._chunk_is_here(order.chunk)
         self._flush_pushes()
@@ -370,16 +383,19 @@ class Agent:
     def take(self, sender: WorkerId, items: Iterable[Pushed]) -> None:
         """Takes what another process sends: chunks, or word that they may not be had."""
         arrived = []
+        version = 0
         for item in items:
             head, body = item
-            if isinstance(head, int):
+            if isinstance(body, int):
+                version = body
+            elif isinstance(head, int):
                 self._hand_back_waiting(head, cast("Scope", body))
-            elif self._take_value(sender, head, cast("Parcel", body)):
+            elif self._take_value(sender, head, cast("Parcel", body), version):
                 arrived.append(head.id)
         if arrived:
             self._start_publisher()
             with self._lock:
-                self._pending.append(msg.Arrived(tuple(arrived), time.time()))
+                self._pending.append(msg.Arrived(tuple(arrived), time.time(), version))
             # Nobody waits for that word: it goes with the next that somebody waits for.
             if self._dozing:
                 self._wake.set()
@@ -387,16 +403,26 @@ class Agent:
             self._chunk_is_here(chunk)
         self._flush_pushes()
 
-    def _take_value(self, sender: WorkerId, stored: StoredChunk, parcel: Parcel) -> bool:
+    def _take_value(
+        self, sender: WorkerId, stored: StoredChunk, parcel: Parcel, version: int
+    ) -> bool:
         try:
             with handles_become(self.revive_chunk):
                 value = load_parcel(parcel.borrowed())
-            self.store.put(stored.id, value, stored.scope, stored.processor, parcel.loan)
+            self.store.put(
+                stored.id, value, stored.scope, stored.processor, parcel.loan, version=version
+            )
         except LoanOverError:
             self._unread.append((sender, stored.id))
             self._wake.set()
             return False
         except Exception as error:  # noqa: BLE001  # a user's __setstate__ may raise anything
+            if isinstance(error, ScopeViolationError) and may_be_labelled(
+                stored.scope, self.worker, self.topology
+            ):
+                # Labels changed on its way: whoever waits for it here is placed anew.
+                self._report(msg.StillWaiting((stored.id,)))
+                return False
             self._report(msg.PutFailed(stored.id, self._unreadable(error, stored.scope)))
             return False
         return True
@@ -558,7 +584,7 @@ class Agent:
             for chunk in order.chunks:
                 self._refused.pop(chunk, None)
         # A value of this process may still refer to a chunk that the client let go.
-        self.store.drop(gone)
+        self.store.drop(gone, order.version)
         if self.pieces:
             self.pieces.forget(gone, self._run_on)
 
@@ -692,7 +718,11 @@ class Agent:
         values = []
         seal: Scope | None = None
         for chunk in order.inputs:
-            value, scope = self.store.look(chunk)
+            try:
+                value, scope = self.store.look(chunk)
+            except ChunkLostError:
+                # It was dropped after it was counted in, as it may not be here any more.
+                raise _NotHereError from None
             if scope is not _UNSCOPED:
                 if not self.topology.contains(scope, order.processor):
                     raise _NotHereError(chunk, scope)

@@ -43,6 +43,7 @@ class _Entry:
         ids: how many chunks it is.
         loan: where other processes of the node can read it, if any was given it.
         borrowed: True if it lies in the memory of another process.
+        version: that of the topology by which it was sent here.
     """
 
     value: Any
@@ -52,6 +53,7 @@ class _Entry:
     ids: int = 1
     loan: Loan | None = None
     borrowed: bool = False
+    version: int = 0
 
 
 class Store:
@@ -93,6 +95,8 @@ class Store:
         borrowed: Loan | None = None,
         *,
         why: str = "",
+        outside: bool = False,
+        version: int | None = None,
     ) -> StoredChunk:
         """Keeps a value.
 
@@ -103,19 +107,25 @@ class Store:
             processor: its home.
             borrowed: where it lies in the memory of another process, if it does.
             why: what gave it that scope, where that is its type.
+            outside: True to keep it until it moves, although nobody may have it here.
+            version: that of the topology by which it was sent here; the present one if None.
 
         Raises:
             ScopeViolationError: this process lies outside the scope.
         """
-        if scope is not _UNSCOPED:
+        if scope is not _UNSCOPED and not outside:
             guard(chunk, scope, self._worker, self.topology, why)
         entry = _Entry(value, scope, processor, why)
+        entry.version = self.topology.version if version is None else version
         if borrowed is not None:
             entry.loan, entry.borrowed = borrowed, True
             if type(value) is Blob:
                 value.loan = borrowed
         with self._lock:
             before = self._entries.get(chunk)
+            if before is not None:
+                # Of two copies the later one counts, whichever came first.
+                entry.version = max(entry.version, before.version)
             self._entries[chunk] = entry
         # A value dies outside the lock: a finalizer of it may come back here.
         if before is not None:
@@ -301,9 +311,12 @@ class Store:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def drop(self, chunks: Iterable[int]) -> None:
-        """Forgets chunks."""
+    def drop(self, chunks: Iterable[int], version: int | None = None) -> None:
+        """Forgets chunks, as far as they were not sent here by a later topology."""
         with self._lock:
+            if version is not None:
+                entries = self._entries
+                chunks = [c for c in chunks if c in entries and entries[c].version <= version]
             dropped = [self._entries.pop(chunk, None) for chunk in chunks]
         # Values die outside the lock: a finalizer of one may come back here.
         for entry in dropped:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from scopekit.scheduler import events as ev
-from scopekit.scheduler.leaving import where_it_can_go
+from scopekit.scheduler.leaving import is_on_its_way, where_it_can_go
 from scopekit.scheduler.recovering import Recovering
 from scopekit.scopes import AnyScope
 
@@ -44,9 +44,13 @@ class Changing(Recovering):
         for process in changed:
             self.topology = self.topology.with_process(process)
         self._rebuild_loads()
-        for chunk in self.table.records.values():
-            if chunk.scope is not _UNSCOPED:
-                self.table.keep_inside(chunk, self.topology)
+        scoped = [c for c in self.table.records.values() if c.scope is not _UNSCOPED]
+        for chunk in scoped:
+            self.table.keep_inside(chunk, self.topology)
+        # What is on its way moves on from its home, if there is anybody to have it.
+        gone = [c for c in scoped if is_on_its_way(c) and self._home_inside(c) is None]
+        if gone:
+            self._lose(gone)
         self._move_inside()
         for process in changed:
             self._send_away(process.worker)
@@ -121,7 +125,7 @@ class Changing(Recovering):
     def _lose(self, lost: list[ChunkRecord]) -> None:
         """Drops chunks that no process may have."""
         for chunk in lost:
-            self.table.lose(chunk)
+            self.table.lose(chunk, self.topology)
             self._expect_again(chunk)
         for record in self._bereft({chunk.id: chunk for chunk in lost}):
             if record.state != "running":

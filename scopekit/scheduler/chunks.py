@@ -89,6 +89,9 @@ class Chunks:
         self.strays: list[tuple[WorkerId, int]] = []
         # Chunks that only processes hold which may not have them any more.
         self.outside: dict[int, None] = {}
+        # Of these and the like: who was last told to drop them, by which topology. The word
+        # that an earlier copy came there may come later than that.
+        self._dropped: dict[int, dict[WorkerId, int]] = {}
 
     # -- from pending to held to gone ------------------------------------------------
 
@@ -119,11 +122,16 @@ class Chunks:
             # Let go of before it was made, or before its home had said that it is there.
             self._out.drop(worker, stored.id)
             return []
-        if chunk.state == "held" and chunk.rescoped and worker in chunk.holders:
-            # Made again beside another result that was lost, in place of the copy there.
+        inside = worker in chunk.holders or topology.admits(chunk.scope, worker)
+        if chunk.state == "held" and chunk.rescoped and inside:
+            # Made again beside another result that was lost, in place of a copy that is there
+            # or on its way.
+            _aim_no_more(chunk, worker)
+            if worker not in chunk.holders:
+                chunk.holders = (*chunk.holders, worker)
             self._out.put(ev.RescopeChunk(chunk.id, worker, chunk.scope, self._out.cause))
             return []
-        if chunk.state == "held" and (chunk.rescoped or not topology.admits(chunk.scope, worker)):
+        if chunk.state == "held" and not inside:
             # Made again beside another result that was lost; this one is valid elsewhere.
             self._out.drop(worker, stored.id)
             return []
@@ -152,11 +160,10 @@ class Chunks:
             self.release_if_unwanted(chunk)
         return waiters or []
 
-    def lose(self, chunk: ChunkRecord) -> None:
+    def lose(self, chunk: ChunkRecord, topology: Topology) -> None:
         """Drops a chunk wherever it is, although it is wanted."""
         for worker in chunk.holders:
-            self._out.drop(worker, chunk.id)
-            self.strays.append((worker, chunk.id))
+            self._drop_outside(chunk, worker, topology)
         chunk.holders = ()
         chunk.state = "lost"
         chunk.cause = self._out.cause
@@ -164,8 +171,17 @@ class Chunks:
         chunk.waiters = None
         self.outside.pop(chunk.id, None)
 
-    def arrived(self, chunk_id: int, worker: WorkerId, topology: Topology) -> list[int]:
+    def arrived(
+        self, chunk_id: int, worker: WorkerId, topology: Topology, version: int | None = None
+    ) -> list[int]:
         """Takes note that a worker has a copy of a chunk.
+
+        Args:
+            chunk_id: the chunk.
+            worker: the worker.
+            topology: the processes there are.
+            version: that of the topology by which the copy was sent, None if nothing was
+                dropped since.
 
         Returns:
             The tasks that waited for it, if that is the first word that it is there.
@@ -174,6 +190,8 @@ class Chunks:
         if chunk is None or chunk.state not in ("held", "pending"):
             # Released while the copy was on its way: the copy goes as well.
             self._out.drop(worker, chunk_id)
+            return []
+        if self.was_dropped(chunk_id, worker, version):
             return []
         _aim_no_more(chunk, worker)
         if worker not in chunk.holders:
@@ -229,6 +247,8 @@ class Chunks:
         """
         chunk.scope = scope
         chunk.rescoped = True
+        # From now on it may be where it was dropped, by the same topology.
+        self._dropped.pop(chunk.id, None)
         self.keep_inside(chunk, topology)
         for worker in chunk.holders:
             if worker != followed:
@@ -250,9 +270,18 @@ class Chunks:
         self.outside.pop(chunk.id, None)
         for worker in outside:
             chunk.holders = tuple(holder for holder in chunk.holders if holder != worker)
-            self._out.drop(worker, chunk.id)
-            self.strays.append((worker, chunk.id))
+            self._drop_outside(chunk, worker, topology)
             self._send_from_others(chunk, worker)
+
+    def _drop_outside(self, chunk: ChunkRecord, worker: WorkerId, topology: Topology) -> None:
+        self._out.drop(worker, chunk.id)
+        self.strays.append((worker, chunk.id))
+        self._dropped.setdefault(chunk.id, {})[worker] = topology.version
+
+    def was_dropped(self, chunk_id: int, worker: WorkerId, version: int | None) -> bool:
+        """Tells whether a worker was told to drop what it had of a chunk by some version."""
+        dropped = self._dropped.get(chunk_id)
+        return dropped is not None and version is not None and version <= dropped.get(worker, -1)
 
     def fail(self, chunk: ChunkRecord) -> list[int]:
         """Takes note that a chunk will never be made.
@@ -354,6 +383,7 @@ class Chunks:
     def _forget(self, chunk: ChunkRecord) -> None:
         self.records.pop(chunk.id, None)
         self.outside.pop(chunk.id, None)
+        self._dropped.pop(chunk.id, None)
         if chunk.maker is not None:
             self.forgotten.append(chunk.maker)
 

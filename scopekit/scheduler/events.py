@@ -190,11 +190,17 @@ class ChunkPinned(NamedTuple):
 
 
 class ChunksArrived(NamedTuple):
-    """Copies of chunks came to a process."""
+    """Copies of chunks came to a process.
+
+    Attributes:
+        version: that of the topology by which they were sent, None if nothing was dropped
+            since.
+    """
 
     worker: WorkerId
     chunks: tuple[int, ...]
     at: float
+    version: int | None = None
 
 
 class ChunksMissed(NamedTuple):
@@ -206,11 +212,17 @@ class ChunksMissed(NamedTuple):
 
 
 class ChunkStored(NamedTuple):
-    """A process holds a chunk that no task of this session made as its result."""
+    """A process holds a chunk that no task of this session made as its result.
+
+    Attributes:
+        version: that of the topology by which it was kept there, None if nothing was
+            dropped since.
+    """
 
     chunk: StoredChunk
     worker: WorkerId
     at: float
+    version: int | None = None
 
 
 class ChunkFailed(NamedTuple):

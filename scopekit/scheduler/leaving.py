@@ -18,6 +18,7 @@ __all__ = (
     "Losses",
     "held_by_these_alone",
     "is_drained",
+    "is_on_its_way",
     "left_outside",
     "losses",
     "where_it_can_go",
@@ -100,10 +101,15 @@ def left_outside(
     return [
         chunk
         for chunk in known.chunks.values()
-        if chunk.state == "held"
+        if (chunk.state == "held" or is_on_its_way(chunk))
         and (chunk.handles > 0 or chunk.users > 0)
         and not any(after.admits(chunk.scope, process.worker) for process in after.processes)
     ]
+
+
+def is_on_its_way(chunk: ChunkRecord) -> bool:
+    """Tells whether a chunk was handed over, and has not come to its home yet."""
+    return chunk.state == "pending" and chunk.maker is None
 
 
 def why_lost(chunk: ChunkRecord, topology: Topology) -> str:

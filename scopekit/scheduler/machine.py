@@ -43,7 +43,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from scopekit.errors import ScopeViolationError
+from scopekit.errors import ChunkLostError, ScopeViolationError
 from scopekit.graph import FINAL_STATES, ChunkRecord, TaskRecord
 from scopekit.scheduler import events as ev
 from scopekit.scheduler.cancelling import Cancelling
@@ -62,6 +62,10 @@ if TYPE_CHECKING:
 
 __all__ = ("Scheduler",)
 
+# So often a task may come back from where it may be: labels change, and word of them takes time.
+_ENOUGH_ATTEMPTS = 20
+# So often a task may come back since an input is gone from where it ought to be.
+_MOST_ATTEMPTS = 1000
 _UNSCOPED = AnyScope()
 
 
@@ -321,7 +325,8 @@ class Scheduler(Cancelling):
             return
         for result in event.results:
             chunk = self.table.records.get(result.id)
-            if chunk is None or event.worker not in chunk.holders:
+            # What is on its way there may have come before the word to drop it does.
+            if chunk is None or event.worker not in (*chunk.holders, *chunk.senders):
                 self.out.drop(event.worker, result.id)
 
     def _count_in(self, waiter: TaskRecord) -> None:
@@ -371,7 +376,7 @@ class Scheduler(Cancelling):
             return
         if event.chunk is not None and event.scope is not None:
             assert record.processor is not None
-            unchanged = record.topology is self.topology
+            unchanged = record.topology is self.topology and record.attempts >= _ENOUGH_ATTEMPTS
             if unchanged and self.topology.contains(event.scope, record.processor):
                 # Both sides follow one rule, so this is an error of ours, and would go round.
                 error = ScopeViolationError(
@@ -382,6 +387,15 @@ class Scheduler(Cancelling):
                 )
                 self._end(record, "failed", error, at=event.at)
                 return
+        elif record.attempts >= _MOST_ATTEMPTS and not record.asked_back:
+            # What is known of the place of an input is an error of ours, and would go round.
+            gone = ChunkLostError(
+                f"{record.spec.name} was sent {record.attempts} times to processes that ought to"
+                " hold its inputs, and one of these was gone each time; spawn again the task that"
+                " makes it"
+            )
+            self._end(record, "failed", gone, at=event.at)
+            return
         self._unship(record)
         self._place_anew(record, event.at, forced=event.chunk is not None)
 
@@ -437,6 +451,8 @@ class Scheduler(Cancelling):
         if self.topology.process(event.worker) is None:
             return  # the late word of a process that is gone
         self._at = event.at
+        if self.table.was_dropped(event.chunk.id, event.worker, event.version):
+            return
         waiters = self.table.hold(event.chunk, event.worker, event.at, self.topology)
         for waiter in self.found(waiters):
             self._count_in(waiter)
@@ -470,7 +486,8 @@ class Scheduler(Cancelling):
         self._at = event.at
         for chunk in event.chunks:
             self._learn_transfer(chunk, event)
-            for waiter in self.found(self.table.arrived(chunk, event.worker, self.topology)):
+            waiters = self.table.arrived(chunk, event.worker, self.topology, event.version)
+            for waiter in self.found(waiters):
                 self._count_in(waiter)
 
     def _learn_transfer(self, chunk_id: int, event: ev.ChunksArrived) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from scopekit.errors import ScopeViolationError
 from scopekit.graph import StoredChunk
+from scopekit.places import Process, Topology
 from scopekit.scheduler import events as ev
 from scopekit.scopes import CLIENT, AnyScope, ExactScope, NodeScope, ProcessScope, constrain
 from scopekit.testing.work import Held, Parcel, Pending, Run, TaskError, value_of
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from scopekit.graph import WorkerId
-    from scopekit.places import Process, Topology
     from scopekit.scopes import Processor, Scope
     from scopekit.testing.acts import Spawn, Worker
     from scopekit.testing.network import Timeline
@@ -96,6 +96,10 @@ class Engine:
         self._will_ask = False
 
     @property
+    def _version(self) -> int:
+        return 0 if self.topology is None else self.topology.version
+
+    @property
     def _now(self) -> float:
         """The time by the engine's own clock."""
         return self._timeline.now + self._traits.skew
@@ -125,16 +129,19 @@ class Engine:
         """Takes a value of the client's, for good or as the copy of an input."""
         if not self.alive:
             return
-        failure = failure or self._refusal(chunk, held)
+        refused = self._refusal(chunk, held) is not None
+        if refused and not reports:
+            self._tell(ev.ChunksMissed(self.worker, (chunk,), self._now))
+            return
         if failure is not None:
             self._tell(ev.ChunkFailed(chunk, self.worker, failure, self._now))
             return
-        self._keep(chunk, held)
+        self._keep(chunk, held, refused=refused)
         if reports:
             stored = StoredChunk(chunk, held.scope, held.processor, "int", 8)
-            self._tell(ev.ChunkStored(stored, self.worker, self._now))
+            self._tell(ev.ChunkStored(stored, self.worker, self._now, self._version))
         else:
-            self._tell(ev.ChunksArrived(self.worker, (chunk,), self._now))
+            self._tell(ev.ChunksArrived(self.worker, (chunk,), self._now, self._version))
         self._is_here(chunk)
         self._flush_pushes()
 
@@ -148,11 +155,12 @@ class Engine:
         self._add_push(chunk, to)
         self._flush_pushes()
 
-    def drop(self, chunks: Iterable[int]) -> None:
-        """Forgets chunks."""
+    def drop(self, chunks: Iterable[int], version: int) -> None:
+        """Forgets chunks, as far as they were not sent here by a later topology."""
         if self.alive:
             for chunk in chunks:
-                self.store.pop(chunk, None)
+                if chunk in self.store and self.store[chunk].version <= version:
+                    del self.store[chunk]
 
     def rescope(self, chunk: int, scope: Scope) -> None:
         """Gives a chunk by another scope from now on."""
@@ -225,18 +233,20 @@ class Engine:
         if not self.alive:
             return
         arrived = []
+        version = 0
         for chunk, held, scope in parcels:
             if held is None:
                 self._hand_back_waiting(chunk, scope)
                 continue
-            refusal = self._refusal(chunk, held)
-            if refusal is not None:
-                self._tell(ev.ChunkFailed(chunk, self.worker, refusal, self._now))
+            if self._refusal(chunk, held) is not None:
+                self._tell(ev.ChunksMissed(self.worker, (chunk,), self._now))
                 continue
-            self._keep(chunk, held)
+            version = held.version
+            self._keep(chunk, held, sent_by=version)
             arrived.append(chunk)
         if arrived:
-            self._reports.append(ev.ChunksArrived(self.worker, tuple(arrived), self._now))
+            word = ev.ChunksArrived(self.worker, tuple(arrived), self._now, version)
+            self._reports.append(word)
             self._flush_soon()
         for chunk in arrived:
             self._is_here(chunk)
@@ -244,13 +254,22 @@ class Engine:
 
     def _refusal(self, chunk: int, held: Held) -> ScopeViolationError | None:
         """Returns the error of a chunk that may not be here, as labels changed on its way."""
-        if self.topology is None or self.topology.admits(held.scope, self.worker):
+        known = Topology() if self.topology is None else self.topology
+        if held.scope is _UNSCOPED or known.admits(held.scope, self.worker):
             return None
         return ScopeViolationError(f"chunk {chunk} may not be on {self.worker}", chunk, held.scope)
 
-    def _keep(self, chunk: int, held: Held) -> None:
-        self.store[chunk] = held
-        self._world.came_in(self, chunk, held)
+    def _keep(
+        self, chunk: int, held: Held, *, refused: bool = False, sent_by: int | None = None
+    ) -> None:
+        version = self._version if sent_by is None else sent_by
+        before = self.store.get(chunk)
+        if before is not None:
+            version = max(version, before.version)
+        self.store[chunk] = held._replace(version=version)
+        if not refused:
+            # Else it lies here until it moves, and nobody gets at it.
+            self._world.came_in(self, chunk, held)
 
     def _is_here(self, chunk: int) -> None:
         for pending in self._waiting.pop(chunk, ()):
@@ -285,7 +304,11 @@ class Engine:
     def _flush_pushes(self) -> None:
         pushes, self._pushes = self._pushes, {}
         for worker, parcels in pushes.items():
-            self._world.push(self, worker, parcels)
+            sent = [
+                p if p.held is None else p._replace(held=p.held._replace(version=self._version))
+                for p in parcels
+            ]
+            self._world.push(self, worker, sent)
 
     # -- running --------------------------------------------------------------------
 

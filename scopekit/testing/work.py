@@ -18,12 +18,18 @@ class TaskError(Exception):
 
 
 class Held(NamedTuple):
-    """A value with what a store knows of it."""
+    """A value with what a store knows of it.
+
+    Attributes:
+        stuck: True if it does not pickle.
+        version: that of the topology by which it was sent here.
+    """
 
     value: int
     scope: Scope
     processor: Processor
     stuck: bool
+    version: int = 0
 
 
 class Parcel(NamedTuple):

@@ -121,7 +121,7 @@ class World:
         self._carry_out: dict[type, Callable[[Any], None]] = {
             ev.StartRun: self._start_run,
             ev.SendChunk: self._send_chunk,
-            ev.DropChunks: lambda c: self._order(c.worker, "drop", c.chunks),
+            ev.DropChunks: self._drop,
             ev.RescopeChunk: lambda c: self._order(c.worker, "rescope", c.chunk, c.scope),
             ev.RetractRuns: lambda c: self._order(c.worker, "retract", c.tasks),
             ev.RunsAskedBack: self._ask_back,
@@ -273,6 +273,10 @@ class World:
             if self._snatches.random() < self.plan.snatching:
                 soon = 2 * self.plan.latency * self._snatches.random()
                 self.timeline.after(soon, self._cancel, acts.Cancel(0.0, task))
+
+    def _drop(self, command: ev.DropChunks) -> None:
+        version = self.scheduler.topology.version
+        self._order(command.worker, "drop", command.chunks, version)
 
     def _send_chunk(self, command: ev.SendChunk) -> None:
         self._order(command.holder, "send", command.chunk, command.to)

@@ -235,9 +235,16 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """Forget chunks."""
+    """Forget chunks.
+
+    Attributes:
+        chunks: their ids.
+        version: that of the topology by which it was decided. What was sent here by a
+            later one stays: it may have overtaken this.
+    """
 
     chunks: tuple[int, ...]
+    version: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,7 +378,7 @@ class HandedBack:
 
     Attributes:
         chunk: the input whose scope turned out to forbid it here, None if the task was
-            asked back.
+            asked back, or an input is gone.
         scope: the scope of that input.
     """
 
@@ -428,10 +435,15 @@ class Pinned:
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """Copies of chunks came in from other processes."""
+    """Copies of chunks came in from other processes.
+
+    Attributes:
+        version: that of the topology by which they were sent.
+    """
 
     chunks: tuple[int, ...]
     at: float
+    version: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -508,9 +520,15 @@ class Unheld(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ChunkPut:
-    """A chunk arrived at its home, or was made there by tochunk."""
+    """A chunk arrived at its home, or was made there by tochunk.
+
+    Attributes:
+        chunk: what is known of it.
+        version: that of the topology by which it was kept.
+    """
 
     chunk: StoredChunk
+    version: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -321,3 +321,35 @@ def test_exact_scopes_do_not_care_for_labels(session):
     session.unlabel(0, "own")
 
     assert task.result(20) == 0
+
+
+def test_labels_that_come_and_go_lose_no_value_and_no_task(session, until):
+    scope = LabelScope("own moving")
+    session.label(3, "own moving")
+    kept, tasks = [], []
+    for number in range(60):
+        kept.append(session.tochunk([number], scope=scope))
+        task = session.options(wait_for=20).spawn(
+            lambda *values: [v[0] for v in values], *kept[-3:]
+        )
+        tasks.append(task)
+        session.label(number % 3, "own moving")
+        if number % 3 == 2:
+            session.unlabel((number // 3) % 3, "own moving")
+
+    expected = [list(range(max(0, n - 2), n + 1)) for n in range(60)]
+    assert session.fetch(tasks, timeout=30) == expected
+    until(lambda: all_inside(session), "every value is where it may be", 8)
+    sums = [session.spawn(sum, chunk) for chunk in kept]
+    assert session.fetch(sums, timeout=30) == list(range(60))
+
+
+def firsts(*values):
+    return [value[0] for value in values]
+
+
+def all_inside(session):
+    topology, chunks = session.topology, session._driver.scheduler.chunks
+    with session._driver.lock:
+        held = [(chunk, worker) for chunk in chunks.values() for worker in chunk.holders]
+    return all(topology.admits(chunk.scope, worker) for chunk, worker in held)

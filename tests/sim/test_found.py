@@ -388,6 +388,41 @@ FOUND = {
         ),
         latency=0.02,
     ),
+    "a copy of a rescoped chunk that is made again is kept where another is on its way": Plan(
+        seed=6005894,
+        workers=(Worker(), Worker(), Worker(speed=3.0), Worker(), Worker(threads=3, speed=20.0)),
+        acts=(
+            Spawn(at=0.0, task=10, scope=DefaultScope(), kills=2),
+            Spawn(at=0.1, task=20, inputs=(11,), seconds=1.5195, kills=2),
+            Join(at=0.8, worker=5, engine=Worker(labels=("camera",))),
+            Spawn(
+                at=0.8,
+                task=70,
+                scope=UnionScope(NodeScope("a"), LabelScope("camera")),
+                outputs=2,
+            ),
+            Crash(at=0.87, worker=3),
+            Spawn(at=1.0, task=80, inputs=(71,), scope=DefaultScope(), seconds=0.001),
+            Spawn(at=1.1, task=90, seconds=0.029),
+            Spawn(at=1.5, task=120, inputs=(71,), function="g"),
+            Spawn(at=2.6, task=200, seconds=1.1169),
+            Crash(at=2.6, worker=4),
+            Rescope(at=3.0, chunk=71, scope=LabelScope("camera")),
+            Join(at=3.1, worker=6, engine=Worker(labels=("camera",))),
+        ),
+        latency=0.02,
+    ),
+    "the late result of another run is not dropped where a copy is on its way": Plan(
+        seed=6010497,
+        workers=(Worker(labels=("camera",)), Worker(), Worker(labels=("camera",))),
+        acts=(
+            Put(at=0.3, chunk=100, scope=LabelScope("camera")),
+            Spawn(at=0.4, task=110, inputs=(100,)),
+            Spawn(at=0.5, task=140, inputs=(111,)),
+            Relabel(at=0.5, worker=0),
+        ),
+        latency=0.02,
+    ),
 }
 
 

@@ -468,6 +468,14 @@ def test_a_task_on_a_thread_for_which_an_input_is_not_valid_goes_back_and_never_
     assert agent.of_kind(msg.Finished) == agent.of_kind(msg.RunError) == []
 
 
+def test_a_task_whose_input_is_dropped_before_it_begins_goes_back(agent, lane):
+    agent.receive([put(2, 1), run(10, abs, 2), msg.Drop((2,))])
+    lane.run()
+
+    assert agent.handed_back() == [(10, None, None)]
+    assert agent.of_kind(msg.Finished) == agent.of_kind(msg.RunError) == []
+
+
 def test_all_that_wait_for_an_input_that_may_not_come_go_back(agent):
     agent.receive([run(10, abs, 2), run(12, abs, 2), run(14, abs, 4)])
     agent.take(1, [(2, ProcessScope(1))])

@@ -230,3 +230,15 @@ def test_a_refusal_by_labels_that_changed_meanwhile_is_no_error(watched):
     commands = watched.hand_back(1, 11, GPU, worker=1)
     assert settled(commands) == {}
     assert len(starts(commands)) == 1
+
+
+def test_the_late_word_of_its_home_costs_no_value_its_last_copy(watched):
+    watched.label(2, "gpu")
+    watched.scheduler.expect(ChunkRecord(11, GPU, processor=ThreadProc(0, 0), handles=1))
+    watched.arrive(1, 11)
+    assert dropped(watched.label(1)) == [(1, 11)]
+    assert sends(watched.label(0)) == [(11, 0, 2)]
+
+    assert dropped(watched.store(11, 0, GPU)) == []
+    assert watched.chunk(11).holders == (0,)
+    assert dropped(watched.arrive(2, 11)) == [(0, 11)]

@@ -432,6 +432,18 @@ def test_what_follows_on_a_task_that_took_long_stays_with_its_result():
     assert asked_back(watched.finish(3, took=5.0)) == []
 
 
+def test_a_task_whose_input_is_gone_from_each_place_where_it_ought_to_be_fails_in_the_end(watched):
+    watched.spawn(1, scope=ProcessScope(0))
+    watched.finish(1)
+    watched.spawn(10, 2, scope=ProcessScope(0))
+    watched.check = lambda: None
+    while not settled(commands := watched.hand_back(10, worker=0)):
+        assert watched.scheduler.tasks[10].attempts <= 1000
+
+    assert settled(commands) == {10: "failed"}
+    assert isinstance(watched.scheduler.tasks[10].failure, ChunkLostError)
+
+
 # -- trying again ---------------------------------------------------------------
 
 
@@ -1146,7 +1158,10 @@ def test_a_task_that_comes_back_from_where_its_input_is_valid_does_not_go_round(
     watched.spawn(1, scope=ProcessScope(0))
     watched.finish(1)
     watched.spawn(10, 2, scope=ProcessScope(1))
-    commands = watched.hand_back(10, 2, NodeScope("a"))
+    for _ in range(100):
+        commands = watched.hand_back(10, 2, NodeScope("a"), worker=1)
+        if settled(commands):
+            break
 
     assert settled(commands) == {10: "failed"}
     assert starts(commands) == []
