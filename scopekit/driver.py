@@ -129,6 +129,7 @@ class Driver:
         self.each_turn: Callable[[], None] = lambda: None
         self.bring: Callable[[Task], None] | None = None
         self.on_kind: Callable[[WorkerId, msg.KindFound], None] = lambda *_: None
+        self.on_offered: Callable[[WorkerId, Sequence[int]], None] = lambda *_: None
         self.kill: Callable[[WorkerId], None] = lambda _: None
         self.receiver: Receiver | None = None
         self._threaded = threaded
@@ -733,7 +734,7 @@ class Driver:
 
     def _read_reports(self, worker: WorkerId, reports: Iterable[msg.Report]) -> None:
         after: list[ev.Settle | msg.Output] = []
-        found: list[msg.KindFound] = []
+        aside: list[msg.KindFound | msg.Offered] = []
         # All of a batch at once: to pass the lock to and fro costs more than the work.
         with self.lock:
             for report in reports:
@@ -751,13 +752,16 @@ class Driver:
                     self.changed.notify_all()
                 elif type(report) is msg.Spawned:
                     self._take_child(worker, report, after)
-                elif type(report) is msg.KindFound:
-                    found.append(report)
+                elif isinstance(report, (msg.KindFound, msg.Offered)):
+                    aside.append(report)
                 else:
                     self._apply(_event(report, worker), after)
         self._finish(after)
-        for report in found:
-            self.on_kind(worker, report)
+        for report in aside:
+            if isinstance(report, msg.KindFound):
+                self.on_kind(worker, report)
+            else:
+                self.on_offered(worker, report.chunks)
 
     def _read_output(self, report: msg.Output) -> None:
         for task in self._handles_of(report.task):

@@ -358,6 +358,9 @@ class Agent:
         self._flush_pushes()
 
     def _add_push(self, chunk: int, to: WorkerId) -> None:
+        if to == CLIENT:
+            self._report(msg.Offered((chunk,)))
+            return
         try:
             item: Pushed = self.store.give(chunk, to, lent=self._can_lend_to(to))
         except ScopeViolationError as error:
@@ -431,13 +434,24 @@ class Agent:
         describe = sealed_error if is_sealed(scope) else dump_error
         return describe(error, self._place())
 
+    def fetch_soon(self, holder: WorkerId, chunks: Iterable[int]) -> None:
+        """Fetches what this process is to have and nobody can send here."""
+        self._start_publisher()
+        self._unread += [(holder, chunk) for chunk in chunks]
+        self._wake.set()
+
     def _ask_for_unread(self) -> None:
-        """Asks for what was lent and could not be read here."""
+        """Fetches what could not be sent here, or was lent and could not be read."""
         while self._unread:
-            sender, chunk = self._unread.popleft()
+            holder, chunk = self._unread.popleft()
+            version: Pushed = (msg.SENT_BY, self.topology.version)
             # Where it cannot be had, whoever waits for it asks again.
             with contextlib.suppress(ScopekitError, TimeoutError):
-                self.take(sender, self._fetch(sender, [chunk]))
+                try:
+                    self.take(holder, [version, *self._fetch(holder, [chunk])])
+                except ScopeViolationError as error:
+                    if error.scope is not None:
+                        self._hand_back_waiting(chunk, error.scope)
 
     def _hand_back_waiting(self, chunk: int, scope: Scope) -> None:
         with self._lock:

@@ -24,7 +24,7 @@ from scopekit.wire.direct import DirectLine
 from scopekit.wire.identity import identity_card, local_address
 from scopekit.wire.knocks import listen_for_knocks
 from scopekit.wire.lending import can_borrow, open_lender
-from scopekit.wire.peers import SENT_BY, PeerClient, PeerServer, key_pair
+from scopekit.wire.peers import PeerClient, PeerServer, key_pair
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -147,7 +147,7 @@ class _Home:
         address = self.agent.addresses.get(worker)
         # Without one the worker is gone, or its tasks will ask again.
         if address is not None:
-            version: Pushed = (SENT_BY, self.agent.topology.version)
+            version: Pushed = (msg.SENT_BY, self.agent.topology.version)
             self._asker.push(address, [version, *items])
 
     def dial(self, client: msg.PeerAddress) -> bool:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from scopekit.wire.parcels import Parcel
 
 __all__ = (
+    "SENT_BY",
     "AddKind",
     "AgentCard",
     "AgentConfig",
@@ -35,6 +36,7 @@ __all__ = (
     "KeptOut",
     "KindFound",
     "Limit",
+    "Offered",
     "Order",
     "Output",
     "Paused",
@@ -63,6 +65,9 @@ __all__ = (
     "TopologyChanged",
     "Unheld",
 )
+
+SENT_BY = -1
+"""Stands for the id of a chunk before the version of the topology by which others were sent."""
 
 
 PlainArguments = tuple[tuple[Any, ...], tuple[int, ...]]
@@ -454,6 +459,13 @@ class StillWaiting:
 
 
 @dataclass(frozen=True, slots=True)
+class Offered:
+    """Chunks that the client is to have wait here to be fetched: no engine can dial it."""
+
+    chunks: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Output:
     """A task wrote to ``"stdout"`` or ``"stderr"``."""
 
@@ -574,6 +586,7 @@ Report = (
     | CancelWanted
     | Arrived
     | StillWaiting
+    | Offered
     | Output
     | Spawned
     | Borrowed

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from scopekit.scopes import Scope
     from scopekit.wire.frames import Buffer
 
-__all__ = ("SENT_BY", "Given", "KeyPair", "PeerClient", "PeerServer", "Pushed", "key_pair")
+__all__ = ("Given", "KeyPair", "PeerClient", "PeerServer", "Pushed", "key_pair")
 
 _GIVEN = b"\x00"
 _REFUSED = b"\x01"
@@ -46,10 +46,9 @@ _ASK_SECONDS = 60.0
 KeyPair = tuple[bytes, bytes]
 Given = tuple["StoredChunk", Parcel]
 """A chunk with its value."""
-SENT_BY = -1
 Pushed = Given | tuple[int, "Scope | int"]
 """A chunk with its value; or the id of one that may not be had, with its scope; or
-``SENT_BY`` with the version of the topology by which the sender judged what follows."""
+``messages.SENT_BY`` with the version of the topology by which the sender judged what follows."""
 
 
 def key_pair() -> KeyPair:

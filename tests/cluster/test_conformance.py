@@ -571,6 +571,33 @@ def test_a_function_that_an_engine_cannot_import_fails_its_tasks_alone(
     assert session.spawn(where).result(20) in session.workers
 
 
+def test_what_happened_is_told_without_being_asked_for_and_stays_to_be_read_again(session):
+    """C180."""
+    task = session.spawn(where)
+    task.result(20)
+    events = session.events()
+
+    assert {"TaskSpawned", "RunFinished"} <= {
+        each["kind"] for each in events if each["task"] == task.id
+    }
+    assert len({frozenset(each) for each in events}) == 1, "each says the same things"
+    assert session.events()[: len(events)] == events
+
+
+def test_what_happened_can_be_drawn_and_told(session, tmp_path):
+    """C181."""
+    made = session.spawn(where)
+    session.fetch(session.spawn(str, made), timeout=20)
+    graph = session.graph()
+    for name, plot in (("dag", sk.plot_dag), ("timeline", sk.plot_timeline)):
+        axes = plot(graph)
+        axes.figure.savefig(tmp_path / f"{name}.svg")
+
+        assert "<svg" in (tmp_path / f"{name}.svg").read_text()
+    assert graph.number_of_edges() > 0
+    assert "done" in session.summary()
+
+
 # -- data access --------------------------------------------------------------------------------
 
 

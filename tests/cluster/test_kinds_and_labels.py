@@ -202,6 +202,46 @@ def test_a_task_of_the_client_does_not_keep_the_notebook_from_anything(session, 
     assert held.result(20) == "went on"
 
 
+def test_tasks_of_the_client_use_what_engines_made(session):
+    here = ProcessScope("client")
+    made = [session.spawn(list, range(n), scope=ProcessScope(n % 2)) for n in range(6)]
+    ahead = [session.spawn(len, task, scope=here) for task in made]
+    assert session.fetch(ahead, timeout=10) == list(range(6))
+
+    session.wait(made, timeout=10)
+    chunk = session.spawn(made_there, scope=ProcessScope(1))
+    after = [session.spawn(sum, task, scope=here) for task in made]
+    assert session.fetch(after, timeout=10) == [sum(range(n)) for n in range(6)]
+    assert session.spawn(len, chunk, scope=here).result(10) == 3
+    # The last of them was never fetched, nor is anything left that waits.
+    assert not session._agent._waiting
+
+
+def test_a_task_of_the_client_is_refused_what_its_engine_keeps(session):
+    kept = session.spawn(made_there, ProcessScope(1), scope=ProcessScope(1))
+    session.wait([kept], timeout=10)
+
+    with pytest.raises(sk.SchedulingError, match="worker 1"):
+        session.spawn(len, kept, scope=ProcessScope("client")).result(10)
+
+
+def test_a_task_of_the_client_that_was_sent_ahead_comes_back_from_what_is_kept(session):
+    kept = session.spawn(slowly, 0.2, scope=ProcessScope(1))
+    task = session.spawn(len, kept, scope=ProcessScope("client") | ProcessScope(1))
+
+    assert task.result(10) == 3
+    assert task.worker == 1
+
+
+def made_there(scope=None):
+    return sk.tochunk([1, 2, 3], scope=scope)
+
+
+def slowly(seconds):
+    time.sleep(seconds)
+    return made_there(ProcessScope(1))
+
+
 def test_what_a_task_of_the_client_prints_is_the_task_s(session, capsys, until):
     task = session.spawn(print, "from the client", scope=ProcessScope("client"))
     task.result(20)

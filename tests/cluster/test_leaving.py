@@ -104,11 +104,26 @@ def test_only_engines_of_the_session_can_be_removed(three, worker):
 
 
 def test_workers_come_and_go_in_turn():
+    """C183."""
     with sk.start(1) as session:
         (new,) = session.add_workers(1)
         assert session.run(sk.myid) == {0: 0, new: new}
         assert session.remove_workers([0]) == [new]
         assert session.spawn(nap, 0).result(20) == new
+
+
+def test_who_waits_for_what_nobody_is_left_to_run_hears_of_it():
+    """C184."""
+    with sk.start(2) as session:
+        tasks = [session.options(name="nap").spawn(nap, 0.3) for _ in range(20)]
+        with pytest.raises(sk.ScopekitError, match="nap"):
+            session.remove_workers([0, 1])
+        left = session.remove_workers([0, 1], force=True)
+        ended = [task.exception(20) for task in tasks]
+
+    assert left == []
+    assert any(isinstance(error, sk.SchedulingError) for error in ended)
+    assert all(error is None or isinstance(error, sk.ScopekitError) for error in ended)
 
 
 # -- dead ------------------------------------------------------------------------------
