@@ -410,6 +410,9 @@ class Agent:
         self, sender: WorkerId, stored: StoredChunk, parcel: Parcel, version: int
     ) -> bool:
         try:
+            if stored.scope is not _UNSCOPED:
+                # Before it is read: reading may run code of the value.
+                guard(stored.id, stored.scope, self.worker, self.topology)
             with handles_become(self.revive_chunk):
                 value = load_parcel(parcel.borrowed())
             self.store.put(

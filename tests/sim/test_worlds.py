@@ -63,6 +63,7 @@ def test_nothing_goes_wrong_where_labels_change():
 
     assert not tally.failures, told(tally)
     assert tally.happened["relabelled"] > 1000
+    assert tally.happened["ChunkFailed"] > 20
 
 
 LARGE = Size((50, 200), (3, 12))

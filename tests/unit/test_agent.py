@@ -17,7 +17,7 @@ from scopekit.graph import StoredChunk
 from scopekit.pinning.registry import registry
 from scopekit.pinning.rule import Rule
 from scopekit.places import Process, Topology
-from scopekit.scopes import AnyScope, ExactScope, ProcessScope, ThreadProc
+from scopekit.scopes import AnyScope, ExactScope, LabelScope, ProcessScope, ThreadProc
 from scopekit.wire import messages as msg
 from scopekit.wire.codec import dump_value, pack_call
 from scopekit.wire.lending import Loan
@@ -457,6 +457,34 @@ def test_a_chunk_outside_its_scope_is_not_kept(agent):
     assert 2 not in agent.store
     assert [type(report) for report in agent.reports] == [msg.PutFailed]
     assert "secret" not in repr(agent.reports)
+
+
+READ = []
+
+
+def note_read(number):
+    READ.append(number)
+
+
+class Opened:
+    """Takes note when it is read."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def __reduce__(self):
+        return note_read, (self.number,)
+
+
+@pytest.mark.parametrize("scope", [ProcessScope(1), LabelScope("none")])
+def test_a_chunk_outside_its_scope_is_not_even_read(agent, scope):
+    READ.clear()
+    agent.take(1, [chunk(2, Opened(2), scope)])
+    agent.receive([put(4, Opened(4), ProcessScope(1))])
+    assert READ == []
+    agent.take(1, [chunk(6, Opened(6))])
+
+    assert READ == [6]
 
 
 def test_a_task_on_a_thread_for_which_an_input_is_not_valid_goes_back_and_never_starts(agent, lane):
