@@ -167,7 +167,7 @@ class Chunks:
         chunk.holders = ()
         chunk.state = "lost"
         chunk.cause = self._out.cause
-        chunk.senders = {}
+        self._send_no_more(chunk)
         chunk.waiters = None
         self.outside.pop(chunk.id, None)
 
@@ -293,7 +293,7 @@ class Chunks:
         chunk.cause = self._out.cause
         waiters = chunk.waiters
         chunk.waiters = None
-        chunk.senders = {}
+        self._send_no_more(chunk)
         # A copy may have come in before the word of the run, which then was lost.
         for worker in chunk.holders:
             self._out.drop(worker, chunk.id)
@@ -321,7 +321,7 @@ class Chunks:
         for chunk in lost:
             chunk.state = "lost"
             chunk.cause = self._out.cause
-            chunk.senders = {}
+            self._send_no_more(chunk)
             chunk.waiters = None
         return lost
 
@@ -336,6 +336,14 @@ class Chunks:
             _aim_no_more(chunk, to)
             if left:
                 self._aim(chunk, left[0], to)
+
+    def _send_no_more(self, chunk: ChunkRecord) -> None:
+        """Has a chunk sent nowhere any more."""
+        for worker in chunk.senders:
+            # It may hold what a run made there that was given to another: kept, since a copy
+            # was to take its place.
+            self._out.drop(worker, chunk.id)
+        chunk.senders = {}
 
     def _aim(self, chunk: ChunkRecord, source: WorkerId, to: WorkerId) -> None:
         chunk.senders = {**chunk.senders, to: source}
@@ -376,7 +384,7 @@ class Chunks:
             for worker in chunk.holders:
                 self._out.drop(worker, chunk.id)
             chunk.holders = ()
-            chunk.senders = {}
+            self._send_no_more(chunk)
         if chunk.descendants <= 0:
             self._forget(chunk)
 

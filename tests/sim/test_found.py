@@ -423,6 +423,32 @@ FOUND = {
         ),
         latency=0.02,
     ),
+    "the late result of another run goes where the copy does not come": Plan(
+        seed=2004379,
+        workers=(
+            Worker(),
+            Worker(labels=("camera",)),
+            Worker(labels=("camera",), speed=3.0),
+            Worker(),
+        ),
+        acts=(
+            Put(at=0.0, chunk=30),
+            Spawn(at=0.0, task=40),
+            Spawn(at=0.0, task=70),
+            Spawn(at=0.0, task=80, seconds=0.0359),
+            Spawn(
+                at=0.0,
+                task=100,
+                inputs=(30, 41),
+                result_scope=LabelScope("camera"),
+                turns="unpicklable",
+                seconds=0.0275,
+            ),
+            Spawn(at=0.0, task=110, inputs=(101,)),
+            Spawn(at=0.0, task=120, inputs=(111,)),
+            Relabel(at=0.09, worker=2),
+        ),
+    ),
 }
 
 
