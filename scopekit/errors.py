@@ -94,7 +94,18 @@ class ScopeViolationError(ScopekitError, PermissionError):
 
 
 class ChunkLostError(ScopekitError, LookupError):
-    """The process that held the chunk is gone and the chunk cannot be made again."""
+    """The process that held the chunk is gone and the chunk cannot be made again.
+
+    Attributes:
+        chunk: the id of a chunk that its process turned out not to have, None otherwise.
+    """
+
+    def __init__(self, message: str = "", chunk: int | None = None) -> None:
+        super().__init__(message)
+        self.chunk = chunk
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self), (*self.args, self.chunk))
 
 
 class WorkerLostError(ScopekitError):

@@ -95,9 +95,23 @@ class Fetcher:
             limit = _DYING_SECONDS
             if until is not None:
                 limit = min(limit, max(0.0, until - time.monotonic()))
-            if not self._driver.wait_until(lambda: not self._holds_any(holder, chunks), limit):
-                raise
-            return {}
+            if self._driver.wait_until(lambda: not self._holds_any(holder, chunks), limit):
+                return {}
+        return self._bring_what_is_there(holder, chunks, until)
+
+    def _bring_what_is_there(
+        self, holder: WorkerId, chunks: list[int], until: float | None
+    ) -> dict[int, Any]:
+        """Brings values one by one; those that their holder turns out to lack others will have."""
+        values: dict[int, Any] = {}
+        for chunk in chunks:
+            try:
+                values.update(self._bring(holder, [chunk], _left(until)))
+            except ChunkLostError as error:
+                if error.chunk is None:
+                    raise
+                self._driver.handle(ev.ChunksMissed(holder, (error.chunk,), time.time()))
+        return values
 
     def _holds_any(self, holder: WorkerId, chunks: list[int]) -> bool:
         known = self._driver.scheduler.chunks

@@ -186,6 +186,7 @@ class Agent:
         self._doomed: dict[int, None] = {}
         self._waiting: dict[int, list[_Pending]] = {}
         self._wanted: dict[int, list[WorkerId]] = {}
+        self._overdue: set[int] = set()
         # That a chunk may not come here can be heard before the order that waits for it.
         self._refused: dict[int, Scope] = {}
         self._pushes: dict[WorkerId, list[Pushed]] = {}
@@ -313,7 +314,7 @@ class Agent:
         outside = not self.topology.admits(order.scope, self.worker)
         relabelled = outside and may_be_labelled(order.scope, self.worker, self.topology)
         if relabelled and not order.reports:
-            self._report(msg.StillWaiting((order.chunk,)))
+            self._miss(order.chunk)
             return
         version = self.topology.version
         try:
@@ -351,9 +352,14 @@ class Agent:
 
     def _on_send(self, order: msg.Send) -> None:
         with self._lock:
-            if order.chunk not in self.store:
+            is_here = order.chunk in self.store
+            if not is_here:
                 self._wanted.setdefault(order.chunk, []).append(order.to)
-                return
+        if not is_here:
+            self._start_publisher()
+            if self._dozing:
+                self._wake.set()
+            return
         self._add_push(order.chunk, order.to)
         self._flush_pushes()
 
@@ -427,11 +433,16 @@ class Agent:
                 stored.scope, self.worker, self.topology
             ):
                 # Labels changed on its way: whoever waits for it here is placed anew.
-                self._report(msg.StillWaiting((stored.id,)))
+                self._miss(stored.id)
                 return False
             self._report(msg.PutFailed(stored.id, self._unreadable(error, stored.scope)))
             return False
         return True
+
+    def _miss(self, chunk: int) -> None:
+        """Reports that a chunk was refused, unless it is here and waits for a place to go."""
+        if chunk not in self.store:
+            self._report(msg.StillWaiting((chunk,)))
 
     def _unreadable(self, error: Exception, scope: Scope) -> PickledError:
         describe = sealed_error if is_sealed(scope) else dump_error
@@ -739,7 +750,7 @@ class Agent:
                 value, scope = self.store.look(chunk)
             except ChunkLostError:
                 # It was dropped after it was counted in, as it may not be here any more.
-                raise _NotHereError from None
+                raise _NotHereError(chunk) from None
             if scope is not _UNSCOPED:
                 if not self.topology.contains(scope, order.processor):
                     raise _NotHereError(chunk, scope)
@@ -1004,7 +1015,7 @@ class Agent:
                 last_busy = time.monotonic()
             # Between tasks that come one by one it stays awake: waking it costs each more.
             self._dozing = time.monotonic() - last_busy > _AWAKE_SECONDS
-            limit = _ASK_AGAIN_SECONDS if self._waiting else None
+            limit = _ASK_AGAIN_SECONDS if self._waiting or self._wanted else None
             if self._wake.wait(limit if self._dozing else _FLUSH_SECONDS):
                 last_busy = time.monotonic()
             self._wake.clear()
@@ -1018,7 +1029,7 @@ class Agent:
                 self.stop(overdue, late=True)
             if self.stops.marks:
                 self.stops.urge()
-            if self._waiting:
+            if self._waiting or self._wanted:
                 self._note_waiting()
             self._flush_pushes()
             self._flush()
@@ -1039,13 +1050,30 @@ class Agent:
             return
         self._asked_again = now
         with self._lock:
-            late = tuple(
+            late = [
                 chunk
                 for chunk, waiting in self._waiting.items()
                 if waiting and now - waiting[0].since > _ASK_AGAIN_SECONDS
-            )
+            ]
+            late += self._take_overdue()
             if late:
-                self._pending.append(msg.StillWaiting(late))
+                self._pending.append(msg.StillWaiting(tuple(late)))
+
+    def _take_overdue(self) -> list[int]:
+        """Gives up on what was to be sent from here, does not come, and is not made here.
+
+        The session believes that it is here, or has thought better of it by now. Whoever
+        waits for it asks again.
+        """
+        orders = [pending.order for pending in list(self._ordered.values())]
+        # In this order: whoever begins is here before it is gone from there.
+        orders += [order for _, _, order in list(self._running.values())]
+        made = {output for order in orders for output in order.outputs}
+        before, self._overdue = self._overdue, self._wanted.keys() - made
+        overdue = [chunk for chunk in self._wanted if chunk in self._overdue & before]
+        for chunk in overdue:
+            del self._wanted[chunk]
+        return overdue
 
     # -- chunks, for code inside tasks and for peers ------------------------------
 

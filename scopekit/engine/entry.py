@@ -24,7 +24,7 @@ from scopekit.wire.direct import DirectLine
 from scopekit.wire.identity import identity_card, local_address
 from scopekit.wire.knocks import listen_for_knocks
 from scopekit.wire.lending import can_borrow, open_lender
-from scopekit.wire.peers import PeerClient, PeerServer, key_pair
+from scopekit.wire.peers import PeerClient, PeerServer, key_pair, sayable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -310,9 +310,16 @@ def how_far(session: str, confirmed: int, again: bool) -> tuple[int, int]:
     return _homes[session].how_far(confirmed, again=again)
 
 
-def give_chunks(session: str, chunks: tuple[int, ...]) -> list[Given]:
-    """Gives chunks to the client, as far as their scopes cover it."""
-    return _homes[session].agent.give(chunks, "client")
+def give_chunks(session: str, chunks: tuple[int, ...]) -> list[Given] | Exception:
+    """Gives chunks to the client, as far as their scopes cover it.
+
+    Returns:
+        The chunks; or why not, as a value: of an error that is raised only its text arrives.
+    """
+    try:
+        return _homes[session].agent.give(chunks, "client")
+    except Exception as error:  # noqa: BLE001  # a user's __reduce__ may raise anything
+        return sayable(error)
 
 
 def statistics(session: str) -> dict[str, int]:

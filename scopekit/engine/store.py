@@ -332,5 +332,5 @@ class Store:
             return self._entries[chunk]
         except KeyError:
             raise ChunkLostError(
-                f"worker {self._worker} does not hold chunk {chunk} any more"
+                f"worker {self._worker} does not hold chunk {chunk} any more", chunk
             ) from None

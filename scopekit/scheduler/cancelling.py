@@ -35,6 +35,9 @@ class Cancelling(Changing):
             return
         self._at = self._clock = event.at
         worker = None if record.processor is None else record.processor.worker
+        if worker is None and record.state == "cancelled":
+            # It was taken for waiting, and had begun: its engine said so in the meantime.
+            worker = self.loads.where_lingers(event.task)
         lingers = worker is not None and self.loads.lingers(worker, event.task)
         if record.state not in FINAL_STATES:
             self._cancel(record, event.at)

@@ -213,6 +213,11 @@ class Chunks:
         self.release_if_unwanted(chunk)
         return waiters or []
 
+    def hold_no_more(self, chunk: ChunkRecord, worker: WorkerId) -> None:
+        """Takes note that a worker does not have a chunk which it was thought to hold."""
+        chunk.holders = tuple(holder for holder in chunk.holders if holder != worker)
+        self._send_from_others(chunk, worker)
+
     def expect_again(self, chunk: ChunkRecord, *, planned: bool) -> None:
         """Takes note that a chunk that is gone is to be made once more, valid anywhere perhaps.
 
@@ -460,7 +465,9 @@ class Chunks:
             return
         others = [worker for worker in chunk.holders if worker != to]
         if others:
-            self._out.put(ev.SendChunk(chunk_id, others[0], to, self._out.cause))
+            # Another one than last time, if there is one.
+            others.sort(key=lambda worker: worker == chunk.senders.get(to))
+            self._aim(chunk, others[0], to)
 
     def find(self, chunk_ids: Iterable[int]) -> list[ChunkRecord]:
         """Returns the records of those chunks that are known."""

@@ -142,9 +142,9 @@ class RunHandedBack(NamedTuple):
     """An engine did not start a task.
 
     Attributes:
-        chunk: the input whose scope turned out to forbid it there, None if the task was
-            asked back.
-        scope: the scope of that input.
+        chunk: the input whose scope turned out to forbid it there, or which is not there;
+            None if the task was asked back.
+        scope: the scope of that input, None if it is not there.
     """
 
     task: int
@@ -204,7 +204,7 @@ class ChunksArrived(NamedTuple):
 
 
 class ChunksMissed(NamedTuple):
-    """Chunks that tasks need in a process did not come for a while."""
+    """A process lacks chunks that it was to have for a while, or could not give them."""
 
     worker: WorkerId
     chunks: tuple[int, ...]

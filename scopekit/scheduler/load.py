@@ -289,6 +289,11 @@ class Loads:
         """Tells whether such code of a task goes on in a process."""
         return any(task in load.lingering for load in self.of_worker.get(worker, ()))
 
+    def where_lingers(self, task: int) -> WorkerId | None:
+        """Returns the process in which such code of a task goes on, None if it does in none."""
+        places = (load.processor.worker for load in self.all if task in load.lingering)
+        return next(places, None)
+
     def learn(self, function: str, seconds: float) -> None:
         """Takes one measured duration into account."""
         if self._durations.learn(function, seconds):

@@ -43,7 +43,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from scopekit.errors import ChunkLostError, ScopeViolationError
+from scopekit.errors import ScopeViolationError
 from scopekit.graph import FINAL_STATES, ChunkRecord, TaskRecord
 from scopekit.scheduler import events as ev
 from scopekit.scheduler.cancelling import Cancelling
@@ -64,8 +64,6 @@ __all__ = ("Scheduler",)
 
 # So often a task may come back from where it may be: labels change, and word of them takes time.
 _ENOUGH_ATTEMPTS = 20
-# So often a task may come back since an input is gone from where it ought to be.
-_MOST_ATTEMPTS = 1000
 _UNSCOPED = AnyScope()
 
 
@@ -372,6 +370,9 @@ class Scheduler(Cancelling):
         if event.chunk is not None and event.scope is not None:
             self._narrow(event.chunk, event.scope)
         record = self._sent_to(event.task, event.worker)
+        if event.chunk is not None and event.scope is None:
+            self._take_back_bereft(record, event)
+            return
         if record is None:
             return
         if event.chunk is not None and event.scope is not None:
@@ -387,17 +388,22 @@ class Scheduler(Cancelling):
                 )
                 self._end(record, "failed", error, at=event.at)
                 return
-        elif record.attempts >= _MOST_ATTEMPTS and not record.asked_back:
-            # What is known of the place of an input is an error of ours, and would go round.
-            gone = ChunkLostError(
-                f"{record.spec.name} was sent {record.attempts} times to processes that ought to"
-                " hold its inputs, and one of these was gone each time; spawn again the task that"
-                " makes it"
-            )
-            self._end(record, "failed", gone, at=event.at)
-            return
         self._unship(record)
-        self._place_anew(record, event.at, forced=event.chunk is not None)
+        self._place_anew(record, event.at, forced=event.scope is not None)
+
+    def _take_back_bereft(self, record: TaskRecord | None, event: ev.RunHandedBack) -> None:
+        """Takes a task back from a process that lacks an input which it was thought to hold."""
+        assert event.chunk is not None
+        if record is not None:
+            self._unship(record)
+            if self._stops and self._ends_stopped(record, event.at):
+                record = None
+            else:
+                self._turn(record, "waiting")
+        self._hold_no_more(event.chunk, event.worker)
+        # Where nobody holds it, the task waits for it to be made again, or has ended.
+        if record is not None and _is_to_be_placed(record):
+            self._place_anew(record, event.at, forced=False)
 
     def _on_pinned(self, event: ev.ChunkPinned) -> None:
         self._narrow(event.chunk, event.scope, event.why)
@@ -502,10 +508,33 @@ class Scheduler(Cancelling):
             chunk = self.table.records.get(chunk_id)
             if chunk is None or chunk.state != "held":
                 continue
-            if self.topology.admits(chunk.scope, event.worker):
-                self.table.send_again(chunk_id, event.worker, self.topology)
-            else:
+            if event.worker in chunk.holders:
+                self._hold_no_more(chunk_id, event.worker)
+            elif not self.topology.admits(chunk.scope, event.worker):
                 self._hand_back_all(chunk, event)
+            elif self._is_needed_at(event.worker, chunk_id):
+                self.table.send_again(chunk_id, event.worker, self.topology)
+
+    def _hold_no_more(self, chunk_id: int, worker: WorkerId) -> None:
+        """Takes a process's word that it lacks a chunk which it was thought to hold."""
+        chunk = self.table.records.get(chunk_id)
+        if chunk is None or chunk.state != "held" or worker not in chunk.holders:
+            return
+        self.table.hold_no_more(chunk, worker)
+        if not chunk.holders:
+            self._lose([chunk])
+        elif self._is_needed_at(worker, chunk_id):
+            self.table.send_again(chunk_id, worker, self.topology)
+
+    def _is_needed_at(self, worker: WorkerId, chunk_id: int) -> bool:
+        """Tells whether a task that was sent to a process, and has not begun, needs a chunk."""
+        return any(
+            need.chunk == chunk_id
+            for load in self.loads.of_worker.get(worker, ())
+            for task in load.tasks
+            if (record := self.tasks[task]).state != "running"
+            for need in record.spec.inputs
+        )
 
     def _hand_back_all(self, chunk: ChunkRecord, event: ev.ChunksMissed | ev.ChunkFailed) -> None:
         """Places anew what waits on a worker for a chunk that may never come there."""

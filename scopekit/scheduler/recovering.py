@@ -83,6 +83,8 @@ class Recovering(Placing):
                 self._turn(record, "waiting")
                 if chunk.maker is not None:
                     self._unplanned[chunk.maker] = None
+                # Its maker may be on its way already, for another one.
+                self.table.deliver(chunk, record.processor.worker, self._maker_worker(chunk))
 
     def _make_again(self, lost: list[ChunkRecord], at: float) -> bool:
         """Runs again what made a chunk, and what made its inputs as far as they are gone.

@@ -242,6 +242,8 @@ class Sending(Preferring):
 
     def _ask_back(self, loaded: Load, idle: Load) -> None:
         wanted: list[TaskRecord] = []
+        if self._begins_its_only_one(loaded):
+            return
         ahead = len(loaded.tasks) + len(loaded.lingering)
         most = min(_ASKED_AT_ONCE, len(loaded.tasks), ahead // 2)
         for task in islice(reversed(loaded.tasks), _LOOKED_AT):
@@ -252,6 +254,15 @@ class Sending(Preferring):
                 wanted.append(record)
         if wanted:
             self._ask_for(loaded, wanted)
+
+    def _begins_its_only_one(self, load: Load) -> bool:
+        """Tells whether all that a processor has waits for inputs, but for one task.
+
+        That one begins there at once, so it is no better off elsewhere, and might go round.
+        """
+        if load.running or load.lingering or len(load.tasks) > _LOOKED_AT:
+            return False
+        return sum(self.tasks[task].state != "waiting" for task in load.tasks) == 1
 
     def _ask_for(self, load: Load, records: list[TaskRecord]) -> None:
         """Asks a processor for tasks of it that have not begun."""

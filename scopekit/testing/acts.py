@@ -17,6 +17,7 @@ __all__ = (
     "Crash",
     "CutOff",
     "Drop",
+    "Forget",
     "Join",
     "JumpClock",
     "Keep",
@@ -245,6 +246,14 @@ class Stall:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """An engine loses all that it holds, and does not know it."""
+
+    at: float
+    worker: int
+
+
 Act = (
     Spawn
     | Put
@@ -261,6 +270,7 @@ Act = (
     | CutOff
     | Reset
     | Stall
+    | Forget
 )
 
 

@@ -70,6 +70,7 @@ class Engine:
     Attributes:
         store: what it holds.
         alive: False once it is dead.
+        forgetful: True once it lost what it held.
         topology: the processes there are, as last told.
     """
 
@@ -77,6 +78,7 @@ class Engine:
         self.process = process
         self.worker = process.worker
         self.alive = True
+        self.forgetful = False
         self.store: dict[int, Held] = {}
         self.stalled_until = 0.0
         self._traits = traits
@@ -87,6 +89,7 @@ class Engine:
         self._ordered: dict[int, Pending] = {}
         self._waiting: dict[int, list[Pending]] = {}
         self._wanted: dict[int, list[WorkerId]] = {}
+        self._overdue: set[int] = set()
         self._lanes: dict[Processor, deque[Pending]] = {p: deque() for p in process.processors}
         self._running: dict[Processor, Run] = {}
         self._reports: list[ev.Event] = []
@@ -131,7 +134,7 @@ class Engine:
             return
         refused = self._refusal(chunk, held) is not None
         if refused and not reports:
-            self._tell(ev.ChunksMissed(self.worker, (chunk,), self._now))
+            self._miss(chunk)
             return
         if failure is not None:
             self._tell(ev.ChunkFailed(chunk, self.worker, failure, self._now))
@@ -145,12 +148,18 @@ class Engine:
         self._is_here(chunk)
         self._flush_pushes()
 
+    def forget(self) -> None:
+        """Loses all that it holds, without word of it."""
+        self.store.clear()
+        self.forgetful = True
+
     def send(self, chunk: int, to: WorkerId) -> None:
         """Sends a chunk to another process, as soon as it is here."""
         if not self.alive:
             return
         if chunk not in self.store:
             self._wanted.setdefault(chunk, []).append(to)
+            self._watch_patience()
             return
         self._add_push(chunk, to)
         self._flush_pushes()
@@ -239,7 +248,7 @@ class Engine:
                 self._hand_back_waiting(chunk, scope)
                 continue
             if self._refusal(chunk, held) is not None:
-                self._tell(ev.ChunksMissed(self.worker, (chunk,), self._now))
+                self._miss(chunk)
                 continue
             version = held.version
             self._keep(chunk, held, sent_by=version)
@@ -258,6 +267,11 @@ class Engine:
         if held.scope is _UNSCOPED or known.admits(held.scope, self.worker):
             return None
         return ScopeViolationError(f"chunk {chunk} may not be on {self.worker}", chunk, held.scope)
+
+    def _miss(self, chunk: int) -> None:
+        """Tells that a chunk was refused, unless it is here and waits for a place to go."""
+        if chunk not in self.store:
+            self._tell(ev.ChunksMissed(self.worker, (chunk,), self._now))
 
     def _keep(
         self, chunk: int, held: Held, *, refused: bool = False, sent_by: int | None = None
@@ -344,8 +358,11 @@ class Engine:
         values = []
         for chunk in spawn.inputs:
             held = self.store.get(chunk)
-            if held is None:
+            if held is None and not self.forgetful:
                 self._world.wrong("I5", f"chunk {chunk} was dropped under task {spawn.task}")
+                return False
+            if held is None:
+                self._tell(ev.RunHandedBack(spawn.task, self.worker, chunk, None, self._now))
                 return False
             values.append(held.value)
             if not self.topology.contains(held.scope, processor):
@@ -442,13 +459,14 @@ class Engine:
         return ev.RunFinished(spawn.task, self.worker, tuple(results), started, self._now, told)
 
     def _scope_of_results(self, spawn: Spawn, processor: Processor) -> Scope:
+        declared = spawn.result_scope or _UNSCOPED
         if spawn.turns == "processor":
-            return ExactScope(processor)
+            return constrain(declared, ExactScope(processor))
         if spawn.turns == "process":
-            return ProcessScope(self.worker)
+            return constrain(declared, ProcessScope(self.worker))
         if spawn.turns == "node":
-            return NodeScope(self.process.node)
-        return spawn.result_scope or _UNSCOPED
+            return constrain(declared, NodeScope(self.process.node))
+        return declared
 
     # -- reports --------------------------------------------------------------------
 
@@ -491,16 +509,30 @@ class Engine:
     def _ask_again(self) -> None:
         """Asks for inputs that did not come: what was sent may have been lost."""
         self._will_ask = False
-        if not self.alive or not self._waiting:
+        if not self.alive or not (self._waiting or self._wanted):
             return
-        late = tuple(
+        late = [
             chunk
             for chunk, waiting in self._waiting.items()
             if self._timeline.now - waiting[0].since >= self._world.patience
-        )
+        ]
+        late += self._take_overdue()
         if late:
-            self._tell(ev.ChunksMissed(self.worker, late, self._now))
+            self._tell(ev.ChunksMissed(self.worker, tuple(late), self._now))
         self._watch_patience()
+
+    def _take_overdue(self) -> list[int]:
+        """Gives up on what was to be sent from here, does not come, and is not made here."""
+        made = {
+            pending.spawn.task + 1 + output
+            for pending in (*self._ordered.values(), *(r.pending for r in self._running.values()))
+            for output in range(pending.spawn.outputs)
+        }
+        before, self._overdue = self._overdue, self._wanted.keys() - made
+        overdue = [chunk for chunk in self._wanted if chunk in self._overdue & before]
+        for chunk in overdue:
+            del self._wanted[chunk]
+        return overdue
 
     @property
     def busy(self) -> bool:

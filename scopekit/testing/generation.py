@@ -244,6 +244,18 @@ def _relabelled(seed: int, drawing: _Drawing) -> list[Act]:
     ]
 
 
+def _forgetful(seed: int, drawing: _Drawing) -> list[Act]:
+    """Draws which engines lose what they hold, apart as well."""
+    random = Random(f"forgets {seed}")
+    if not drawing.faulty or random.random() > 0.15:
+        return []
+    span = drawing.span + 0.5
+    return [
+        acts.Forget(round(random.random() * span, 4), random.randrange(len(drawing.workers)))
+        for _ in range(random.randint(1, 3))
+    ]
+
+
 def draw_plan(seed: int, size: Size | None = None) -> Plan:
     """Draws the plan of a world.
 
@@ -260,6 +272,7 @@ def draw_plan(seed: int, size: Size | None = None) -> Plan:
         drawing.spawn(number)
     drawing.faults()
     drawing.acts += _relabelled(seed, drawing)
+    drawing.acts += _forgetful(seed, drawing)
     latency = drawing.random.choice((0.0002, 0.001, 0.001, 0.02))
     drawing.changes()
     in_time = sorted(_with_stops(seed, drawing.acts), key=lambda act: act.at)

@@ -305,6 +305,13 @@ class IgnoresMissedChunks(Scheduler):
         pass
 
 
+class BelievesInWhatIsLost(Scheduler):
+    """Goes on to believe that a process holds what it says that it lacks."""
+
+    def _hold_no_more(self, chunk_id: int, worker: WorkerId) -> None:
+        pass
+
+
 class IgnoresCopies(Scheduler):
     """Takes no note of copies, so that nobody has them dropped."""
 

@@ -117,6 +117,7 @@ class World:
             acts.CutOff: self._cut_off,
             acts.Reset: self._reset,
             acts.Stall: self._stall,
+            acts.Forget: self._forget,
         }
         self._carry_out: dict[type, Callable[[Any], None]] = {
             ev.StartRun: self._start_run,
@@ -182,6 +183,8 @@ class World:
             raise Violation("ends", f"chunk {number} is never made")
         for worker in chunk.holders:
             held = self._engines[worker].store.get(number)
+            if held is None and self._engines[worker].forgetful:
+                continue  # until somebody asks, nobody can know
             if held is None or held.value != self.truth.values[number]:
                 raise Violation("I5", f"worker {worker} is said to hold {number}: it has {held}")
 
@@ -577,6 +580,13 @@ class World:
         if connection is not None:
             self._count("reset")
             connection.lose_tail()
+
+    def _forget(self, act: acts.Forget) -> None:
+        engine = self._living(act.worker)
+        if engine is not None and engine.store:
+            self._count("forgot")
+            self.truth.faults += 1
+            engine.forget()
 
     def _stall(self, act: acts.Stall) -> None:
         engine = self._living(act.worker)

@@ -382,9 +382,9 @@ class HandedBack:
     """A task was not started.
 
     Attributes:
-        chunk: the input whose scope turned out to forbid it here, None if the task was
-            asked back, or an input is gone.
-        scope: the scope of that input.
+        chunk: the input whose scope turned out to forbid it here, or which is not here;
+            None if the task was asked back.
+        scope: the scope of that input, None if it is not here.
     """
 
     task: int
@@ -453,7 +453,7 @@ class Arrived:
 
 @dataclass(frozen=True, slots=True)
 class StillWaiting:
-    """Chunks that tasks need here did not come for a while."""
+    """Chunks that tasks need here, or that are to be sent from here, did not come for a while."""
 
     chunks: tuple[int, ...]
 

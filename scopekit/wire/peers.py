@@ -162,7 +162,7 @@ class PeerServer:
             head = dump_own([(stored, _outline(parcel)) for stored, parcel in given])
             answer = [_GIVEN, head, *(part for _, parcel in given for part in parcel.parts)]
         except Exception as error:  # noqa: BLE001  # the asker is told, whatever it is
-            answer = [_REFUSED, dump_own(_sayable(error))]
+            answer = [_REFUSED, dump_own(sayable(error))]
         self._socket.send_multipart([routing.bytes, request.bytes, *answer], copy=False)
 
     def close(self) -> None:
@@ -174,7 +174,8 @@ class PeerServer:
         self._context.destroy(0)
 
 
-def _sayable(error: Exception) -> Exception:
+def sayable(error: Exception) -> Exception:
+    """Returns the error that another process may be told of."""
     if isinstance(error, (ScopeViolationError, ChunkLostError)):
         return error
     # Another error's text may hold a part of the value.

@@ -375,13 +375,15 @@ class ViewWire:
             raise ChunkLostError(f"worker {worker}, which held the value, is gone") from error
         try:
             reply = self._answer_to_ask(worker, chunks, reply, timeout)
-            given: list[Given] = reply.get(0)
+            given: list[Given] | Exception = reply.get(0)
         except ipyparallel.TimeoutError:
             raise TimeoutError(f"worker {worker} gave no answer within {timeout:.3g} s") from None
         except ipyparallel.EngineError as error:
             raise ChunkLostError(f"worker {worker}, which held the value, is gone") from error
         except ipyparallel.RemoteError as error:
-            raise _same_error(error, worker) from None
+            raise ProtocolError(f"worker {worker} gave no chunk: {error.ename}") from None
+        if isinstance(given, Exception):
+            raise given
         return given
 
     def _answer_to_ask(
@@ -423,14 +425,3 @@ class ViewWire:
             gap = bool(line.early)
         if gap:
             self._on_room()
-
-
-def _same_error(error: Any, worker: WorkerId) -> Exception:
-    """Rebuilds the guard's own errors, which ipyparallel brings as text."""
-    from scopekit import errors  # noqa: PLC0415
-
-    kind = getattr(errors, error.ename, None)
-    if isinstance(kind, type) and issubclass(kind, errors.ScopekitError):
-        rebuilt: Exception = kind(error.evalue)
-        return rebuilt
-    return ProtocolError(f"worker {worker} could not give a chunk: {error.ename}")

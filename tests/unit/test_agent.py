@@ -4,6 +4,7 @@ import sys
 import threading
 import time
 from collections import deque
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -114,6 +115,14 @@ def run(number, function=list, *inputs, scope=None):
 def chunk(number, value, scope=None):
     stored = StoredChunk(number, scope or AnyScope(), ELSEWHERE, type(value).__name__, 8)
     return stored, pack_value(value)
+
+
+def labelled(*labels):
+    """Word of the labels that the agent's process has from now on."""
+    process = Process.with_threads(0, "a", 2)
+    others = TOPOLOGY.without(0).processes
+    topology = Topology([replace(process, labels=labels), *others])
+    return msg.TopologyChanged(topology, {})
 
 
 def until(condition):
@@ -500,7 +509,7 @@ def test_a_task_whose_input_is_dropped_before_it_begins_goes_back(agent, lane):
     agent.receive([put(2, 1), run(10, abs, 2), msg.Drop((2,))])
     lane.run()
 
-    assert agent.handed_back() == [(10, None, None)]
+    assert agent.handed_back() == [(10, 2, None)]
     assert agent.of_kind(msg.Finished) == agent.of_kind(msg.RunError) == []
 
 
@@ -792,6 +801,51 @@ def test_a_chunk_is_asked_for_again_also_by_an_agent_that_had_nothing_to_do(lane
     until(lambda: agent._dozing)
     agent.receive([run(10, abs, 20)])
     until(lambda: msg.StillWaiting((20,)) in agent.reports)
+    agent.close()
+
+
+def test_what_is_to_be_sent_and_is_not_here_is_told_of_once(lane, monkeypatch):
+    monkeypatch.setattr(agents, "_ASK_AGAIN_SECONDS", 0.05)
+    agent = Told(lane, background=True)
+    agent.receive([msg.Send(5, 1), run(10, abs, 20)])
+    until(lambda: agent.of_kind(msg.StillWaiting).count(msg.StillWaiting((20,))) >= 3)
+    agent.close()
+
+    told = [chunk for report in agent.of_kind(msg.StillWaiting) for chunk in report.chunks]
+    assert told.count(5) == 1
+
+
+def test_what_is_to_be_sent_and_is_still_being_made_here_is_not_told_of(lane, monkeypatch):
+    monkeypatch.setattr(agents, "_ASK_AGAIN_SECONDS", 0.05)
+    agent = Told(lane, background=True)
+    agent.receive([run(4, list), msg.Send(5, 1), run(10, abs, 20)])
+    until(lambda: agent.of_kind(msg.StillWaiting).count(msg.StillWaiting((20,))) >= 4)
+    lane.run()
+    until(lambda: agent.pushed)
+    agent.close()
+
+    assert set(agent.of_kind(msg.StillWaiting)) == {msg.StillWaiting((20,))}
+
+
+def test_a_task_whose_input_is_gone_when_it_begins_names_it(lane):
+    agent = Told(lane, background=False)
+    agent.receive([put(2, -3), run(10, abs, 2)])
+    agent.store.drop([2])
+    lane.run()
+    agent.close()
+
+    assert agent.of_kind(msg.HandedBack) == [msg.HandedBack(10, 2)]
+
+
+def test_a_copy_that_is_refused_is_asked_for_again_only_if_there_is_none(lane):
+    agent = Told(lane, background=False)
+    scope = LabelScope("camera")
+    agent.receive([labelled("camera"), put(2, 5, scope), labelled()])
+    agent.take(1, [chunk(2, 5, scope)])
+    assert agent.of_kind(msg.StillWaiting) == []
+
+    agent.take(1, [chunk(3, 5, scope)])
+    assert agent.of_kind(msg.StillWaiting) == [msg.StillWaiting((3,))]
     agent.close()
 
 

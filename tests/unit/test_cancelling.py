@@ -313,6 +313,16 @@ def test_force_may_follow_before_it_is_known_that_a_cancelled_task_began_all_the
     assert kills(pass_time(watched, 100.0)) == [0]
 
 
+def test_force_may_follow_when_it_is_known_that_a_cancelled_task_began_all_the_same(watched):
+    watched.spawn(1, scope=ProcessScope(0))
+    watched.spawn(3, 2)
+    watched.cancel(3)
+    watched.stop(3, over=False, worker=0)
+    watched.cancel(3, grace=1.0)
+
+    assert kills(pass_time(watched, 100.0)) == [0]
+
+
 def test_force_on_what_was_cancelled_before_it_was_sent_is_not_kept_in_mind(watched):
     watched.spawn(1, scope=NodeScope("c"), wait_for=10.0)
     watched.cancel(1)

@@ -432,16 +432,89 @@ def test_what_follows_on_a_task_that_took_long_stays_with_its_result():
     assert asked_back(watched.finish(3, took=5.0)) == []
 
 
-def test_a_task_whose_input_is_gone_from_each_place_where_it_ought_to_be_fails_in_the_end(watched):
+# -- what a process lacks that it was thought to hold ------------------------------
+
+
+def test_an_input_that_its_process_lacks_is_sent_by_another_one(watched):
+    watched.spawn(1, scope=ProcessScope(0))
+    watched.finish(1)
+    watched.arrive(1, 2)
+    watched.spawn(10, 2, scope=ProcessScope(0))
+    commands = watched.hand_back(10, 2, worker=0)
+
+    assert watched.chunk(2).holders == (1,)
+    assert sends(commands) == [(2, 1, 0)]
+    assert sent(commands) == {10: 0}
+
+
+def test_what_else_waits_in_a_process_for_what_it_lacks_gets_it_from_another_one(watched):
+    watched.spawn(1, scope=ProcessScope(0))
+    watched.finish(1)
+    watched.arrive(1, 2)
+    watched.spawn(10, 2, scope=ProcessScope(0))
+    watched.spawn(12, scope=ProcessScope(1))
+    watched.spawn(14, 13, 2, scope=ProcessScope(0))
+
+    assert (2, 1, 0) in sends(watched.hand_back(10, 2, worker=0))
+
+
+def test_an_input_that_nobody_has_although_one_was_thought_to_is_made_again(watched):
     watched.spawn(1, scope=ProcessScope(0))
     watched.finish(1)
     watched.spawn(10, 2, scope=ProcessScope(0))
-    watched.check = lambda: None
-    while not settled(commands := watched.hand_back(10, worker=0)):
-        assert watched.scheduler.tasks[10].attempts <= 1000
+    commands = watched.hand_back(10, 2, worker=0)
 
-    assert settled(commands) == {10: "failed"}
+    assert sent(commands) == {1: 0, 10: 0}
+    assert watched.chunk(2).state == "pending"
+
+
+def test_an_input_that_nobody_has_and_that_cannot_be_made_again_ends_what_needs_it(watched):
+    watched.spawn(1, scope=ProcessScope(0), idempotent=False)
+    watched.finish(1)
+    watched.spawn(10, 2, scope=ProcessScope(0))
+    watched.spawn(20, 11, scope=ProcessScope(0))
+    commands = watched.hand_back(10, 2, worker=0)
+
+    assert settled(commands) == {10: "failed", 20: "blocked"}
     assert isinstance(watched.scheduler.tasks[10].failure, ChunkLostError)
+
+
+def test_a_process_that_waits_for_what_it_was_thought_to_hold_gets_it(watched):
+    watched.spawn(1, scope=ProcessScope(0))
+    watched.finish(1)
+    watched.arrive(1, 2)
+    watched.spawn(10, 2, scope=ProcessScope(1))
+    commands = watched.miss(1, 2)
+
+    assert watched.chunk(2).holders == (0,)
+    assert sends(commands) == [(2, 0, 1)]
+
+
+def test_what_a_process_was_to_send_and_lacks_another_one_sends(watched):
+    watched.spawn(1, scope=ProcessScope(0))
+    watched.finish(1)
+    watched.arrive(1, 2)
+    watched.spawn(10, 2, scope=ProcessScope(3))
+    (source,) = [holder for _, holder, _ in sends(watched.spawn(12, 2, scope=ProcessScope(2)))]
+    commands = watched.miss(source, 2)
+
+    assert sorted(sends(commands)) == [(2, 1 - source, 2), (2, 1 - source, 3)]
+    assert watched.chunk(2).holders == (1 - source,)
+
+
+def test_what_a_process_lacks_that_no_task_needs_there_is_not_sent_there(watched):
+    watched.spawn(1, scope=ProcessScope(0))
+    watched.finish(1)
+
+    assert watched.miss(1, 2) == []
+
+
+def test_that_a_process_lacks_what_is_still_being_made_there_changes_nothing(watched):
+    watched.spawn(1, scope=ProcessScope(0))
+    watched.spawn(10, 2, scope=ProcessScope(1))
+
+    assert watched.miss(0, 2) == []
+    assert watched.chunk(2).state == "pending"
 
 
 # -- trying again ---------------------------------------------------------------
