@@ -340,7 +340,7 @@ def tochunk(
     if task is None:
         return (innermost_session() or start()).tochunk(value, processor, scope, sealed=sealed)
     where: Scope | None = as_scope(scope) if scope is not None else None
-    chunk: Chunk = task.agent.new_chunk(value, processor, where, sealed=sealed)
+    chunk: Chunk = task.agent.chunks.new_chunk(value, processor, where, sealed=sealed)
     return chunk
 
 
@@ -426,7 +426,7 @@ def rescope(x: Task | Chunk, scope: Any, declassify: bool = False) -> Chunk:
         return current_session().rescope(x, scope, declassify)
     if not isinstance(x, Chunk):
         raise TypeError("in a task, rescope takes a chunk; fetch the other task, or return it")
-    chunk: Chunk = task.agent.rescope(x, as_scope(scope), declassify=declassify)
+    chunk: Chunk = task.agent.chunks.rescope(x, as_scope(scope), declassify=declassify)
     return chunk
 
 

@@ -81,7 +81,7 @@ class Inside(Spawner):
 
     def _owns(self, handle: Task | Chunk) -> bool:
         home = handle._session if isinstance(handle, Task) else handle._home
-        return home is self or home is self._agent
+        return home is self or home is self._agent.chunks
 
     def pin_place(self) -> Place:
         """Returns where the task runs that spawns."""
@@ -89,11 +89,11 @@ class Inside(Spawner):
 
     def keep_pinned(self, value: Any, scope: Scope, why: str) -> Chunk:
         """Makes a chunk of what stays in this process."""
-        return self._agent.new_chunk(value, None, scope, why)
+        return self._agent.chunks.new_chunk(value, None, scope, why)
 
     def _can_wait_for_processors(self) -> bool:
         # Where the session is in this thread, nobody looks at the clock.
-        return self._agent.is_apart
+        return self._agent.reporter.background
 
     def _parent(self) -> int | None:
         return _running().id
@@ -122,7 +122,8 @@ class Inside(Spawner):
         self._held[spec.id] = _Held(spec, call, task, before)
 
     def cancel_soon(self, tasks: Sequence[Task]) -> None:
-        """Lets them go on: inside of a task nothing is cancelled while Python collects."""
+        """Has tasks cancelled that nobody wants; may run whenever Python collects something."""
+        self._agent.children.cancel_soon(tasks)
 
     def release_held(self, tasks: Sequence[Task]) -> None:
         """Lets tasks go that were held for the end of a block."""
@@ -151,7 +152,7 @@ class Inside(Spawner):
         if keep is None or spec.retries:
             self._check_reaches(spec)
         chunks = [handle for _, handle in call.handles if isinstance(handle, Chunk)]
-        given = tuple(self._agent.lend(chunk) for chunk in chunks)
+        given = tuple(self._agent.chunks.lend(chunk) for chunk in chunks)
         self._agent.children.spawn(spec, call._replace(handles=()), task, keep, given)
 
     def _after(
@@ -298,7 +299,7 @@ class Inside(Spawner):
         if task.stored is not None:
             self._refuse_outside(task, task.stored.scope)
         try:
-            value, scope = self._agent.value_of(task.chunk_id, task.stored)
+            value, scope = self._agent.chunks.value_of(task.chunk_id, task.stored)
         except ScopeViolationError as error:
             raise labelled(error, (task,)) from None
         self._refuse_outside(task, scope)

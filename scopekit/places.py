@@ -200,6 +200,21 @@ class Topology:
         process = self._by_worker.get(worker)
         return None if process is None else process.node
 
+    def describe_place(self, worker: Worker, processor: Processor | None = None) -> str:
+        """Return in words where something is: its node, with its worker or its processor.
+
+        Args:
+            worker: a worker id.
+            processor: the processor of it that is meant, if one is.
+
+        Example:
+            >>> Topology([Process.with_threads(0, "a")]).describe_place(0)
+            'node a, worker 0'
+        """
+        node = self.node_of(worker)
+        where = f"worker {worker}" if processor is None else processor.describe()
+        return f"node {node}, {where}" if node else where
+
     def labels_of(self, worker: Worker) -> tuple[str, ...] | None:
         """Return a worker's labels.
 

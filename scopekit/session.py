@@ -207,7 +207,7 @@ class Session(Spawner):
             self._note_brought,
             self._driver.nudge,
         )
-        self._driver.on_offered = self._agent.fetch_soon
+        self._driver.on_offered = self._agent.exchange.fetch_soon
         if link is not None:
             self._driver.bring = self._bringer.bring
         _sessions.append(self)

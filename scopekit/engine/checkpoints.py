@@ -82,7 +82,7 @@ def _restore(keeping: Keeping, task: RunningTask) -> tuple[Any] | None:
     if label.scope == _UNSCOPED:
         return (value,)
     scope = label.scope & (keeping.scope or _UNSCOPED)
-    return (task.agent.new_chunk(value, task.processor, scope),)
+    return (task.agent.chunks.new_chunk(value, task.processor, scope),)
 
 
 def _check(label: Label, keeping: Keeping, task: RunningTask) -> None:

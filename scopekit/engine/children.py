@@ -8,6 +8,7 @@ import itertools
 import sys
 import threading
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
 from scopekit.engine.lanes import no_running_loop
@@ -16,9 +17,10 @@ from scopekit.wire import messages as msg
 from scopekit.wire.codec import KnownFunctions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from scopekit.engine.lanes import Lane
+    from scopekit.engine.reporter import Reporter
     from scopekit.engine.stopping import Stops
     from scopekit.graph import StoredChunk, TaskSpec, WorkerId
     from scopekit.handles import Task
@@ -67,8 +69,7 @@ class Line(Protocol):
 class _Agent(Protocol):
     worker: WorkerId
     stops: Stops
-
-    def report_soon(self, report: msg.Report) -> None: ...
+    reporter: Reporter
 
     def flush(self) -> None: ...
 
@@ -77,6 +78,8 @@ class _Agent(Protocol):
     def run(self, pending: Any) -> None: ...
 
     def lane_of(self, processor: Processor) -> Lane: ...
+
+    def cancel_child(self, task: Task, grace: float | None) -> None: ...
 
 
 class Children:
@@ -104,6 +107,7 @@ class Children:
         self._summoned: set[Processor] = set()
         self._told = KnownFunctions()
         self._returned: list[int] = []
+        self._unwanted: deque[Task] = deque()
         self._lock = threading.RLock()
         self._news = threading.Condition(self._lock)
         self._helping = 0
@@ -150,7 +154,7 @@ class Children:
             word = msg.Spawned(
                 spec, call.digest, function, forget, call.arguments, chunks, keep, time.time()
             )
-            self._agent.report_soon(word)
+            self._agent.reporter.report_soon(word)
         if keep is None:
             self._agent.flush()
             return
@@ -300,7 +304,18 @@ class Children:
         """Reports the handles that are gone."""
         if self._returned and (all_of_them or len(self._returned) >= _RETURNED_AT_ONCE):
             returned, self._returned = self._returned, []
-            self._agent.report_soon(msg.Returned(tuple(returned)))
+            self._agent.reporter.report_soon(msg.Returned(tuple(returned)))
+
+    def cancel_soon(self, tasks: Iterable[Task]) -> None:
+        """Has tasks cancelled that nobody wants; only leaves word, for the same reason."""
+        self._unwanted.extend(tasks)
+
+    def cancel_unwanted(self) -> None:
+        """Cancels the tasks that nobody wants."""
+        while self._unwanted:
+            task = self._unwanted.popleft()
+            if not task.done():
+                self._agent.cancel_child(task, None)
 
     # -- waiting ----------------------------------------------------------------------------
 
@@ -311,7 +326,7 @@ class Children:
             for task, (since, told) in list(self._blocked.items()):
                 if not told and now - since >= seconds:
                     self._blocked[task] = (since, True)
-                    self._agent.report_soon(msg.Paused(task, now))
+                    self._agent.reporter.report_soon(msg.Paused(task, now))
 
     def help(
         self,
@@ -381,7 +396,7 @@ class Children:
         with self._lock:
             _, told = self._blocked.pop(task, (0.0, False))
         if told:
-            self._agent.report_soon(msg.Resumed(task, time.time()))
+            self._agent.reporter.report_soon(msg.Resumed(task, time.time()))
 
     def _run_one(self, processor: Processor, wanted: int | None) -> bool:
         """Runs a task above the one that waits; tells whether there was one."""

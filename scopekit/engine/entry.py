@@ -69,7 +69,9 @@ class _Home:
         )
         self.agent.add_processors(further)
         interface = local_address(config.controller)
-        self.server = PeerServer(self._keys, interface, self.agent.give, self.agent.take, card)
+        self.server = PeerServer(
+            self._keys, interface, self.agent.exchange.give, self.agent.exchange.take, card
+        )
         self._restore_output = route_output()
         self._deafen = listen_for_knocks(
             self._publish.kernel, config.session, self.agent.stop_early
@@ -317,7 +319,7 @@ def give_chunks(session: str, chunks: tuple[int, ...]) -> list[Given] | Exceptio
         The chunks; or why not, as a value: of an error that is raised only its text arrives.
     """
     try:
-        return _homes[session].agent.give(chunks, "client")
+        return _homes[session].agent.exchange.give(chunks, "client")
     except Exception as error:  # noqa: BLE001  # a user's __reduce__ may raise anything
         return sayable(error)
 

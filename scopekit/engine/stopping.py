@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ("Running", "Stops")
 
-Running = tuple[float, bool, "Run"]
-"""A task that runs: since when, whether the client was told, by which order."""
+Running = tuple[float, "Run"]
+"""A task that runs: since when, by which order."""
 
 
 class Stops:
@@ -64,7 +64,7 @@ class Stops:
         running = self._running.get(task)
         if running is None:
             return None
-        mark = self.marks[task] = Mark(running[2], late=late)
+        mark = self.marks[task] = Mark(running[1], late=late)
         if mark.order.processor == self.interrupted:
             interrupts.arm(mark)
         if task not in self._running:

@@ -83,6 +83,8 @@ class Spawn:
         prefer: where it would rather run, in order.
         stubborn: True if its code goes on when it is told to stop.
         limit: how many seconds it may take, None for any time.
+        after: tasks that are to end before it begins.
+        held: for how many seconds it is held, for the end of a block.
     """
 
     at: float
@@ -103,6 +105,8 @@ class Spawn:
     prefer: tuple[Wish, ...] = ()
     stubborn: bool = False
     limit: float | None = None
+    after: tuple[int, ...] = ()
+    held: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

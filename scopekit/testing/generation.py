@@ -275,9 +275,28 @@ def draw_plan(seed: int, size: Size | None = None) -> Plan:
     drawing.acts += _forgetful(seed, drawing)
     latency = drawing.random.choice((0.0002, 0.001, 0.001, 0.02))
     drawing.changes()
-    in_time = sorted(_with_stops(seed, drawing.acts), key=lambda act: act.at)
+    drawn = _with_stops(seed, _in_order(seed, drawing.acts))
+    in_time = sorted(drawn, key=lambda act: act.at)
     plan = acts.Plan(seed, tuple(drawing.workers), tuple(in_time), latency)
     return replace(plan, snatching=Random(f"snatches of {seed}").choice((0.0, 0.0, 0.0, 0.5)))
+
+
+def _in_order(seed: int, drawn: list[Act]) -> list[Act]:
+    """Draws which tasks run after which others, and which are held for the end of a block."""
+    random = Random(f"order of {seed}")
+    following, holding = (float(random.random() < 0.2) * random.random() for _ in range(2))
+    found: list[Act] = []
+    before: list[int] = []
+    for act in drawn:
+        if isinstance(act, acts.Spawn):
+            follows = before and random.random() < following
+            after = tuple(random.sample(before[-8:], min(len(before), 2))) if follows else ()
+            held = random.choice((0.001, 0.05, 1.0)) if random.random() < holding else 0.0
+            before.append(act.task)
+            found.append(replace(act, after=after, held=held))
+        else:
+            found.append(act)
+    return found
 
 
 def _with_stops(seed: int, drawn: list[Act]) -> list[Act]:

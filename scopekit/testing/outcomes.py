@@ -46,6 +46,8 @@ class Truth:
         rescoped: the chunks whose scope the user narrowed.
         late: what took longer than it may.
         unreadable: chunks that no process could read.
+        released: what was held, and was let go where its block ended.
+        done: what ended well.
     """
 
     spawned: dict[int, Spawn] = field(default_factory=dict)
@@ -58,6 +60,8 @@ class Truth:
     rescoped: dict[int, None] = field(default_factory=dict)
     late: dict[int, None] = field(default_factory=dict)
     unreadable: dict[int, None] = field(default_factory=dict)
+    released: dict[int, None] = field(default_factory=dict)
+    done: dict[int, None] = field(default_factory=dict)
     faults: int = 0
 
     def spawn(self, spawn: Spawn) -> None:
@@ -76,6 +80,11 @@ class Truth:
         runs = self.began[task] = self.began.get(task, 0) + 1
         spawn = self.spawned[task]
         # What it raised may be tried again all the same: an error is told, a death is not.
+        if spawn.held and task not in self.released:
+            raise Violation("I9", f"task {task} began, and is held")
+        early = [before for before in spawn.after if before not in self.done]
+        if early:
+            raise Violation("I9", f"task {task} began before tasks {early} ended well")
         if not spawn.idempotent and runs > 1 + self.failed.get(task, 0):
             raise Violation("I3", f"task {task} must not run twice, and began {runs} times")
         return runs
@@ -120,6 +129,7 @@ class Truth:
         task, state, failure = settle.task, settle.state, settle.failure
         spawn = self.spawned[task]
         if state == "done":
+            self.done[task] = None
             right = self.began.get(task, 0) > 0
         elif state == "cancelled":
             right = task in self.cancelled and isinstance(failure, TaskCancelledError)
@@ -149,8 +159,7 @@ class Truth:
         seen: dict[int, None] = {}
         while todo:
             spawn = self.spawned[todo.pop()]
-            for chunk in spawn.inputs:
-                maker = chunk - chunk % 10
+            for maker in (*(chunk - chunk % 10 for chunk in spawn.inputs), *spawn.after):
                 if maker == origin:
                     return True
                 if maker in self.spawned and maker not in seen:

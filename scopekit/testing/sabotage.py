@@ -305,6 +305,33 @@ class IgnoresMissedChunks(Scheduler):
         pass
 
 
+class FollowsNobody(Scheduler):
+    """Sends tasks before those ended that are to run before them."""
+
+    def _shut_gates(self, record: TaskRecord, at: float) -> None:
+        if record.spec.held:
+            record.held = True
+            record.gates += 1
+
+
+class HoldsNothing(Scheduler):
+    """Sends tasks before their block ends."""
+
+    def _shut_gates(self, record: TaskRecord, at: float) -> None:
+        super()._shut_gates(record, at)
+        if record.held:
+            record.held = False
+            record.gates -= 1
+
+
+class LetsOneFollowTwice(Scheduler):
+    """Opens two gates of a task where one task before it has ended."""
+
+    def _open_gate(self, record: TaskRecord) -> None:
+        record.gates = max(1, record.gates - 1)
+        super()._open_gate(record)
+
+
 class BelievesInWhatIsLost(Scheduler):
     """Goes on to believe that a process holds what it says that it lacks."""
 

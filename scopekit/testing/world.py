@@ -382,7 +382,8 @@ class World:
         # What a user has no handle to can be given to nobody.
         inputs = tuple(chunk for chunk in act.inputs if self._handles.get(chunk, 0) > 0)
         outputs = tuple(act.task + 1 + number for number in range(act.outputs))
-        spawn = _with_inputs(act, inputs)
+        after = tuple(task for task in act.after if self._handles.get(task + 1, 0) > 0)
+        spawn = replace(_with_inputs(act, inputs), after=after)
         self.truth.spawn(spawn)
         for output in outputs:
             self._handles[output] = 1
@@ -404,12 +405,20 @@ class World:
             retries=act.retries,
             priority=act.priority,
             prefer=act.prefer,
+            after=after,
+            held=act.held > 0,
         )
         commands = self._take_in(ev.TaskSpawned(spec, self.clock))
         if any(isinstance(command, ev.Refuse) for command in commands):
             # The spawn raised, and nobody got a handle.
             for output in outputs:
                 self.timeline.after(0.001, self._drop_handle, output)
+        elif act.held:
+            self.timeline.after(act.held, self._end_block, act.task)
+
+    def _end_block(self, task: int) -> None:
+        self.truth.released[task] = None
+        self._take_in(ev.BlockEnded((task,), self.clock))
 
     def _put(self, act: acts.Put) -> None:
         topology = self.scheduler.topology

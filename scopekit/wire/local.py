@@ -16,10 +16,15 @@ if TYPE_CHECKING:
 __all__ = ("LocalWire",)
 
 
-class _Agent(Protocol):
-    def receive(self, orders: Iterable[Order]) -> None: ...
-
+class _Exchange(Protocol):
     def give(self, chunks: Sequence[int], asker: WorkerId) -> list[Given]: ...
+
+
+class _Agent(Protocol):
+    @property
+    def exchange(self) -> _Exchange: ...
+
+    def receive(self, orders: Iterable[Order]) -> None: ...
 
 
 class LocalWire:
@@ -54,4 +59,4 @@ class LocalWire:
     def ask(self, worker: WorkerId, chunks: Sequence[int], timeout: float | None) -> list[Given]:
         """Asks the agent for chunks, as the client."""
         del worker, timeout
-        return self._agent.give(chunks, "client")
+        return self._agent.exchange.give(chunks, "client")

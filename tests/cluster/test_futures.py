@@ -355,6 +355,8 @@ def test_a_cancelled_task_never_runs(session, gate, tmp_path):
     waiting = session.spawn(lambda _, path: open(path, "w").close(), slow, str(trace))  # noqa: PTH123
 
     waiting.cancel()
+    # Orders come in order: where this one was heard, the cancellation was before.
+    session.spawn(add, 1, scope=ProcessScope(0)).result(20)
     gate.touch()
     slow.result(20)
 

@@ -214,7 +214,7 @@ def test_tasks_of_the_client_use_what_engines_made(session):
     assert session.fetch(after, timeout=10) == [sum(range(n)) for n in range(6)]
     assert session.spawn(len, chunk, scope=here).result(10) == 3
     # The last of them was never fetched, nor is anything left that waits.
-    assert not session._agent._waiting
+    assert not session._agent._backlog.lacks_inputs
 
 
 def test_a_task_of_the_client_is_refused_what_its_engine_keeps(session):

@@ -12,7 +12,7 @@ from scopekit import ExactScope, ProcessScope, ThreadProc
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
-ONE, TWO = ProcessScope(1), ProcessScope(2)
+ZERO, ONE, TWO = (ProcessScope(worker) for worker in range(3))
 
 
 @pytest.fixture
@@ -316,6 +316,31 @@ def test_a_task_that_waits_gives_its_processor_to_others(plain, tmp_path, anywhe
     waiting = plain.spawn(outer, scope=ProcessScope(0))
     assert plain.spawn(raise_flag, scope=ProcessScope(0)).result(20) == 0
     waiting.result(20)
+
+
+def test_what_a_task_mapped_and_nobody_wants_any_more_is_not_run(plain, tmp_path, until):
+    """As in the notebook: a generator that is dropped leaves nothing behind."""
+    folder = str(tmp_path)
+
+    def leave_a_mark(n):
+        open(f"{folder}/{n}", "w").close()  # noqa: PTH123  # the module travels by value
+        return n
+
+    def outer():
+        values = sk.map(leave_a_mark, range(10), scope=ZERO, batch=1)
+        assert next(values) == 0
+        first = set(os.listdir(folder))  # noqa: PTH208
+        del values
+        # Whoever waits gives its processor to others: had these been left, they would run.
+        sk.spawn(int, scope=ZERO).result()
+        time.sleep(0.2)
+        sk.spawn(int, scope=ZERO).result()
+        return len(first)
+
+    before = plain.statistics()["chunks"]
+    marked = plain.spawn(outer, scope=ZERO).result(30)
+    until(lambda: plain.statistics()["chunks"] <= before, "all has ended")
+    assert len(os.listdir(folder)) <= marked  # noqa: PTH208
 
 
 def test_nothing_of_what_tasks_spawned_is_left(plain, until):

@@ -91,6 +91,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.asked = ()
         self.to_stop = ()
         self.to_kill = ()
+        self.held = []
         self.now = 0.0
         self.next_worker = len(NODES)
         self.next_task = 10
@@ -139,6 +140,11 @@ class SchedulerMachine(RuleBasedStateMachine):
     def pick(self, data, options):
         return data.draw(st.sampled_from(sorted(options, key=str)))
 
+    def some_of(self, data, options, most):
+        if not options:
+            return []
+        return data.draw(st.lists(st.sampled_from(options), max_size=most, unique=True))
+
     def with_work(self, kind):
         return [w for w, engine in self.engines.items() if getattr(engine, kind)(self.needs)]
 
@@ -155,6 +161,9 @@ class SchedulerMachine(RuleBasedStateMachine):
             assert any(each.contains(scope, processor) for each in known), (task, scope)
         for chunk in self.needs(task):
             assert topology.contains(engine.store[chunk], processor), (task, chunk)
+        assert task not in self.held
+        for before in spec.after:
+            assert self.watched.settled.get(before) == "done", (task, before)
         if not spec.idempotent:
             assert self.starts[task] <= 1 + self.failures.get(task, 0), f"{task} began again"
 
@@ -185,12 +194,13 @@ class SchedulerMachine(RuleBasedStateMachine):
         prefer=WISHES,
         outputs=st.sampled_from([1, 1, 2]),
         function=st.sampled_from("fgh"),
+        held=st.sampled_from([False, False, False, True]),
     )
     def spawn(self, data, scope, result_scope, outputs, **options):
-        held = sorted(chunk for chunk, count in self.handles.items() if count)
-        inputs = []
-        if held:
-            inputs = data.draw(st.lists(st.sampled_from(held), max_size=3, unique=True))
+        kept = sorted(chunk for chunk, count in self.handles.items() if count)
+        inputs = self.some_of(data, kept, 3)
+        follows = data.draw(st.sampled_from([False, False, True]))
+        after = tuple(self.some_of(data, sorted(self.specs), 2)) if follows else ()
         task, self.next_task = self.next_task, self.next_task + 10
         operands = (("scope=", scope),)
         if result_scope is not None:
@@ -205,11 +215,21 @@ class SchedulerMachine(RuleBasedStateMachine):
             ),
             outputs=tuple(task + 1 + number for number in range(outputs)),
             result_scope=result_scope,
+            after=after,
             **options,
         )
         self.specs[task] = spec
+        if spec.held:
+            self.held.append(task)
         self.handles.update(dict.fromkeys(spec.outputs, 1))
         self.handle(ev.TaskSpawned(spec, self.tick()))
+
+    @precondition(lambda self: self.held)
+    @rule()
+    def end_block(self):
+        """What was spawned in a block is let go where that ends."""
+        held, self.held = self.held, []
+        self.handle(ev.BlockEnded(tuple(held), self.tick()))
 
     @rule(data=st.data(), scope=SCOPES)
     def put(self, data, scope):
@@ -463,6 +483,8 @@ class SchedulerMachine(RuleBasedStateMachine):
     def go_on(self):
         """Does once all that can be done; returns whether there was anything."""
         before = self.watched._events
+        if self.held:
+            self.end_block()
         self.give_back()
         self.stop()
         self.kill()

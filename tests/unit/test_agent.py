@@ -11,7 +11,9 @@ import pytest
 
 import scopekit as sk
 from scopekit.engine import agent as agents
+from scopekit.engine import context, reporter
 from scopekit.engine.agent import Agent
+from scopekit.engine.functions import ReceivedFunction
 from scopekit.engine.lanes import InlineLane, ThreadLane
 from scopekit.errors import ChunkLostError, ScopeViolationError
 from scopekit.graph import StoredChunk
@@ -72,6 +74,12 @@ class Told(Agent):
 
     def of_kind(self, kind):
         return [report for report in self.reports if isinstance(report, kind)]
+
+    def knows(self, order, function):
+        """Has the function of an order be one that cannot be sent."""
+        received = ReceivedFunction(None)
+        received._kept = function
+        self._functions._known[order.digest] = received
 
     def handed_back(self):
         return [
@@ -161,9 +169,9 @@ def test_a_number_comes_with_the_word_of_its_task_and_a_text_does_not(agent, lan
 def test_a_task_waits_for_each_of_its_inputs(agent, lane):
     agent.receive([run(10, add, 2, 4)])
     assert not lane.jobs
-    agent.take(1, [chunk(2, 1)])
+    agent.exchange.take(1, [chunk(2, 1)])
     assert not lane.jobs
-    agent.take(1, [chunk(4, 2)])
+    agent.exchange.take(1, [chunk(4, 2)])
     lane.run()
 
     assert agent.ended() == [10]
@@ -179,7 +187,7 @@ def test_a_chain_runs_without_a_word_from_outside(agent, lane):
 
 def test_an_input_that_is_named_twice_is_waited_for_once(agent, lane):
     agent.receive([run(10, add, 2, 2)])
-    agent.take(1, [chunk(2, 4)])
+    agent.exchange.take(1, [chunk(2, 4)])
     lane.run()
 
     assert agent.store.value(11) == 8
@@ -226,7 +234,7 @@ def test_a_function_is_sent_once_and_kept_until_it_is_to_be_forgotten(agent, lan
 
 def test_what_a_task_writes_is_told_before_its_end(agent, lane):
     def work():
-        task = agents.running_task.get()
+        task = context.running_task.get()
         for word in ("one ", "two"):
             task.agent.write_output(task.id, "stdout", word)
 
@@ -240,7 +248,7 @@ def test_what_a_task_writes_is_told_before_its_end(agent, lane):
 def test_a_function_may_be_an_input(agent, lane):
     order = run(10, int, 2)._replace(digest=agents.FIRST_INPUT, function=b"", arguments=((4,), ()))
     agent.receive([order])
-    agent.take(1, [chunk(2, float)])
+    agent.exchange.take(1, [chunk(2, float)])
     lane.run()
 
     assert agent.store.value(11) == 4.0
@@ -250,7 +258,7 @@ def test_a_function_may_be_an_input(agent, lane):
 
 
 def stop_me():
-    task = agents.running_task.get()
+    task = context.running_task.get()
     task.agent.receive([msg.Stop((task.id,))])
 
 
@@ -265,7 +273,8 @@ def test_a_task_that_has_not_begun_is_taken_back_when_it_is_to_stop(agent, lane)
     assert stopped(agent) == [(1, True, False), (10, True, False)]
     assert [word.started for word in agent.of_kind(msg.Stopped)] == [None, None]
     assert agent.ended() == []
-    assert (agent._ordered, agent._waiting) == ({}, {})
+    assert agent._backlog.orders() == []
+    assert not agent._backlog.lacks_inputs
 
 
 def test_a_task_that_runs_gives_no_value_once_it_is_to_stop(agent, lane):
@@ -327,7 +336,7 @@ def test_the_result_of_a_stopped_task_is_sent_to_nobody(agent, lane):
     lane.run()
 
     assert agent.pushed == []
-    assert agent._wanted == {}
+    assert not agent.exchange.is_awaited
 
 
 def test_code_asks_whether_it_is_to_stop(agent, lane):
@@ -365,8 +374,7 @@ def test_a_task_stops_when_its_time_is_over():
     agent = Told(ThreadLane("lane"), background=True)
     go = threading.Event()
     order = run(1, int)
-    agent._functions[order.digest] = agents._Function(None)
-    agent._functions[order.digest]._kept = lambda: go.wait(LIMIT)
+    agent.knows(order, lambda: go.wait(LIMIT))
     agent.receive([msg.Limit(1, 0.05), order, msg.Limit(3, 60.0), run(3)])
     until(lambda: stopped(agent) == [(1, False, True)])
     go.set()
@@ -410,14 +418,14 @@ def test_what_is_handed_over_starts_what_waits_for_it(agent, lane):
 
 def test_what_cannot_be_read_is_told_and_starts_nothing(agent, lane):
     agent.receive([run(10, abs, 2), msg.Put(2, Parcel((b"no pickle",)), AnyScope(), HERE, True)])
-    agent.take(1, [(chunk(4, 1)[0], b"no pickle")])
+    agent.exchange.take(1, [(chunk(4, 1)[0], b"no pickle")])
 
     assert [report.chunk for report in agent.of_kind(msg.PutFailed)] == [2, 4]
     assert not lane.jobs
 
 
 def test_what_one_push_holds_beside_a_chunk_that_cannot_be_read_is_taken(agent):
-    agent.take(1, [(chunk(4, 1)[0], b"no pickle"), chunk(6, "well")])
+    agent.exchange.take(1, [(chunk(4, 1)[0], b"no pickle"), chunk(6, "well")])
 
     assert agent.store.value(6) == "well"
 
@@ -429,7 +437,7 @@ def test_what_is_dropped_is_gone(agent, lane):
 
     assert agent.statistics()["chunks"] == 1
     with pytest.raises(ChunkLostError):
-        agent.give([2], 1)
+        agent.exchange.give([2], 1)
 
 
 # -- what may not come here --------------------------------------------------------
@@ -437,7 +445,7 @@ def test_what_is_dropped_is_gone(agent, lane):
 
 def test_a_task_whose_input_is_not_valid_here_goes_back_and_never_starts(agent, lane):
     agent.receive([run(10, abs, 2)])
-    agent.take(1, [(2, ProcessScope(1))])
+    agent.exchange.take(1, [(2, ProcessScope(1))])
     lane.run()
 
     assert agent.handed_back() == [(10, 2, ProcessScope(1))]
@@ -445,7 +453,7 @@ def test_a_task_whose_input_is_not_valid_here_goes_back_and_never_starts(agent, 
 
 
 def test_that_an_input_may_not_come_is_heard_also_before_the_task(agent, lane):
-    agent.take(1, [(2, ProcessScope(1))])
+    agent.exchange.take(1, [(2, ProcessScope(1))])
     agent.receive([run(10, abs, 2)])
     lane.run()
 
@@ -454,14 +462,14 @@ def test_that_an_input_may_not_come_is_heard_also_before_the_task(agent, lane):
 
 def test_other_inputs_of_a_task_that_went_back_start_nothing(agent, lane):
     agent.receive([run(10, add, 2, 4)])
-    agent.take(1, [(2, ProcessScope(1))])
-    agent.take(1, [chunk(4, 2)])
+    agent.exchange.take(1, [(2, ProcessScope(1))])
+    agent.exchange.take(1, [chunk(4, 2)])
 
     assert not lane.jobs
 
 
 def test_a_chunk_outside_its_scope_is_not_kept(agent):
-    agent.take(1, [chunk(2, "secret", ProcessScope(1))])
+    agent.exchange.take(1, [chunk(2, "secret", ProcessScope(1))])
 
     assert 2 not in agent.store
     assert [type(report) for report in agent.reports] == [msg.PutFailed]
@@ -488,10 +496,10 @@ class Opened:
 @pytest.mark.parametrize("scope", [ProcessScope(1), LabelScope("none")])
 def test_a_chunk_outside_its_scope_is_not_even_read(agent, scope):
     READ.clear()
-    agent.take(1, [chunk(2, Opened(2), scope)])
+    agent.exchange.take(1, [chunk(2, Opened(2), scope)])
     agent.receive([put(4, Opened(4), ProcessScope(1))])
     assert READ == []
-    agent.take(1, [chunk(6, Opened(6))])
+    agent.exchange.take(1, [chunk(6, Opened(6))])
 
     assert READ == [6]
 
@@ -515,15 +523,15 @@ def test_a_task_whose_input_is_dropped_before_it_begins_goes_back(agent, lane):
 
 def test_all_that_wait_for_an_input_that_may_not_come_go_back(agent):
     agent.receive([run(10, abs, 2), run(12, abs, 2), run(14, abs, 4)])
-    agent.take(1, [(2, ProcessScope(1))])
+    agent.exchange.take(1, [(2, ProcessScope(1))])
 
     assert [task for task, _, _ in agent.handed_back()] == [10, 12]
 
 
 def test_that_an_input_may_not_come_is_forgotten_with_the_input(agent, lane):
-    agent.take(1, [(2, ProcessScope(1))])
+    agent.exchange.take(1, [(2, ProcessScope(1))])
     agent.receive([msg.Drop((2,)), run(10, abs, 2)])
-    agent.take(1, [chunk(2, 1)])
+    agent.exchange.take(1, [chunk(2, 1)])
     lane.run()
 
     assert agent.handed_back() == []
@@ -535,7 +543,7 @@ def test_that_an_input_may_not_come_is_forgotten_with_the_input(agent, lane):
 
 def test_a_retracted_task_never_starts(agent, lane):
     agent.receive([run(1), run(3, abs, 2), msg.Retract((1, 3))])
-    agent.take(1, [chunk(2, 1)])
+    agent.exchange.take(1, [chunk(2, 1)])
     lane.run()
 
     assert agent.ended() == agent.handed_back() == []
@@ -551,7 +559,7 @@ def test_what_has_not_begun_is_given_back(agent, lane):
 
 def test_what_waits_for_an_input_is_given_back_and_its_input_starts_nothing(agent, lane):
     agent.receive([run(10, abs, 2), run(12, add, 2, 4), msg.GiveBack((10,))])
-    agent.take(1, [chunk(2, 1), chunk(4, 2)])
+    agent.exchange.take(1, [chunk(2, 1), chunk(4, 2)])
     lane.run()
 
     assert agent.handed_back() == [(10, None, None)]
@@ -563,8 +571,7 @@ def test_what_runs_is_neither_given_back_nor_retracted(agent, lane):
         agent.receive([msg.GiveBack((1,)), msg.Retract((1,))])
 
     call = run(1, int)
-    agent._functions[call.digest] = agents._Function(None)
-    agent._functions[call.digest]._kept = work
+    agent.knows(call, work)
     agent.receive([call])
     lane.run()
 
@@ -612,7 +619,7 @@ def test_a_chunk_is_sent_as_soon_as_it_is_made(agent, lane):
 
 def test_a_chunk_goes_on_as_soon_as_it_arrives(agent):
     agent.receive([msg.Send(2, 1)])
-    agent.take(1, [chunk(2, 5)])
+    agent.exchange.take(1, [chunk(2, 5)])
 
     assert [worker for worker, _ in agent.pushed] == [1]
 
@@ -633,7 +640,7 @@ def test_a_chunk_goes_to_all_who_are_to_have_it(agent, lane):
 
 def test_chunks_for_the_same_process_go_together(agent, lane):
     agent.receive([msg.Send(2, 1), msg.Send(4, 1)])
-    agent.take(3, [chunk(2, "x"), chunk(4, "y")])
+    agent.exchange.take(3, [chunk(2, "x"), chunk(4, "y")])
 
     ((_, items),) = agent.pushed
     assert [head.id for head, _ in items] == [2, 4]
@@ -657,10 +664,10 @@ def test_a_chunk_that_was_dropped_is_not_sent(agent, lane):
 def test_who_asks_is_given_what_its_scope_covers(agent):
     agent.receive([put(2, "secret", ProcessScope(0)), put(4, "open")])
 
-    ((stored, parcel),) = agent.give([4], 1)
+    ((stored, parcel),) = agent.exchange.give([4], 1)
     assert (stored.id, load_parcel(parcel)) == (4, "open")
     with pytest.raises(ScopeViolationError):
-        agent.give([4, 2], 1)
+        agent.exchange.give([4, 2], 1)
 
 
 # -- on lanes as engines have them -----------------------------------------------------
@@ -694,7 +701,7 @@ def test_inputs_that_come_from_several_processes_at_once_start_each_task_once():
     def push(offset):
         start.wait(LIMIT)
         for task in tasks:
-            agent.take(1, [chunk(task + offset, 1)])
+            agent.exchange.take(1, [chunk(task + offset, 1)])
 
     threads = [threading.Thread(target=push, args=(offset,)) for offset in (10_000, 20_000)]
     for thread in threads:
@@ -705,7 +712,7 @@ def test_inputs_that_come_from_several_processes_at_once_start_each_task_once():
     agent.close()
 
     assert sorted(agent.ended()) == list(tasks)
-    assert agent._waiting == {}
+    assert not agent._backlog.lacks_inputs
 
 
 def test_of_a_task_that_is_run_and_asked_back_at_once_one_of_the_two_comes_true():
@@ -752,7 +759,7 @@ def test_tasks_are_handed_back_while_a_task_spawns_others():
 
 def test_copies_that_come_to_an_agent_that_ran_nothing_are_told_of(lane):
     agent = Told(lane, background=True)
-    agent.take(1, [chunk(2, 5)])
+    agent.exchange.take(1, [chunk(2, 5)])
     until(lambda: agent.of_kind(msg.Arrived))
     agent.close()
 
@@ -761,8 +768,7 @@ def test_a_task_that_runs_for_a_while_is_told_of_meanwhile():
     agent = Told(ThreadLane("lane"), background=True)
     go = threading.Event()
     order = run(1, int)
-    agent._functions[order.digest] = agents._Function(None)
-    agent._functions[order.digest]._kept = lambda: go.wait(LIMIT)
+    agent.knows(order, lambda: go.wait(LIMIT))
     agent.receive([order])
     until(lambda: agent.of_kind(msg.Started))
     assert agent.ended() == []
@@ -777,7 +783,7 @@ def test_a_chunk_that_came_is_not_asked_for_again(lane, monkeypatch):
     monkeypatch.setattr(agents, "_ASK_AGAIN_SECONDS", 0.05)
     agent = Told(lane, background=True)
     agent.receive([run(10, abs, 2), run(12, abs, 4)])
-    agent.take(1, [chunk(2, 1)])
+    agent.exchange.take(1, [chunk(2, 1)])
     until(lambda: len(agent.of_kind(msg.StillWaiting)) >= 2)
     agent.close()
 
@@ -794,11 +800,11 @@ def test_a_chunk_that_does_not_come_is_asked_for_again(lane, monkeypatch):
 
 def test_a_chunk_is_asked_for_again_also_by_an_agent_that_had_nothing_to_do(lane, monkeypatch):
     monkeypatch.setattr(agents, "_ASK_AGAIN_SECONDS", 0.05)
-    monkeypatch.setattr(agents, "_AWAKE_SECONDS", 0.05)
+    monkeypatch.setattr(reporter, "_AWAKE_SECONDS", 0.05)
     agent = Told(lane, background=True)
     agent.receive([run(1)])
     lane.run()
-    until(lambda: agent._dozing)
+    until(lambda: agent.reporter._dozing)
     agent.receive([run(10, abs, 20)])
     until(lambda: msg.StillWaiting((20,)) in agent.reports)
     agent.close()
@@ -841,10 +847,10 @@ def test_a_copy_that_is_refused_is_asked_for_again_only_if_there_is_none(lane):
     agent = Told(lane, background=False)
     scope = LabelScope("camera")
     agent.receive([labelled("camera"), put(2, 5, scope), labelled()])
-    agent.take(1, [chunk(2, 5, scope)])
+    agent.exchange.take(1, [chunk(2, 5, scope)])
     assert agent.of_kind(msg.StillWaiting) == []
 
-    agent.take(1, [chunk(3, 5, scope)])
+    agent.exchange.take(1, [chunk(3, 5, scope)])
     assert agent.of_kind(msg.StillWaiting) == [msg.StillWaiting((3,))]
     agent.close()
 
@@ -864,11 +870,11 @@ def test_a_closed_agent_runs_nothing_and_leaves_no_thread(lane):
 def test_what_was_lent_and_cannot_be_read_is_asked_for(agent, lane, monkeypatch):
     stored, parcel = chunk(2, [7])
     over = Loan(1 << 22, 3, b"s" * 16, (1,))
-    monkeypatch.setattr(agent, "_fetch", lambda worker, chunks: [(stored, parcel)])
+    monkeypatch.setattr(agent.exchange, "_fetch", lambda worker, chunks: [(stored, parcel)])
     agent.receive([run(10, list, 2)])
-    agent.take(1, [(stored, Parcel((), over))])
+    agent.exchange.take(1, [(stored, Parcel((), over))])
     assert 2 not in agent.store
-    agent._ask_for_unread()
+    agent.exchange.ask_for_unread()
 
     assert agent.store.value(2) == [7]
     assert agent.of_kind(msg.PutFailed) == []

@@ -5,7 +5,7 @@ import types
 
 import pytest
 
-from scopekit.engine.agent import _Function
+from scopekit.engine.functions import ReceivedFunction
 from scopekit.spawning import around, function_name
 from scopekit.wire.around import Around, innermost
 from scopekit.wire.codec import dump_value, load_value, pack_call
@@ -93,13 +93,13 @@ def test_around_something_that_may_change_nobody_can_tell_without_a_pickle():
 
 
 def test_around_an_object_that_is_called_each_task_gets_a_copy():
-    made = _Function(dump_value(Around(outer, ("h",), Counter())))
+    made = ReceivedFunction(dump_value(Around(outer, ("h",), Counter())))
 
     assert [made.load()() for _ in range(3)] == [("h", 1)] * 3
 
 
 def test_around_a_function_it_is_read_once():
-    made = _Function(dump_value(Around(outer, ("h",), inner)))
+    made = ReceivedFunction(dump_value(Around(outer, ("h",), inner)))
 
     assert made.load() is made.load()
 

@@ -30,7 +30,7 @@ def stops(running):
 
 
 def begin(running, number, started=0.0):
-    running[number] = (started, False, order(number))
+    running[number] = (started, order(number))
 
 
 def end(running, stops, number):
@@ -41,7 +41,7 @@ def end(running, stops, number):
 def test_what_runs_can_be_marked_and_its_end_sees_that(running, stops):
     begin(running, 1)
 
-    assert stops.mark(1)[2].task == 1
+    assert stops.mark(1)[1].task == 1
     assert stops.wants(1)
     assert end(running, stops, 1).late is False
     assert not stops.wants(1)
