@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import concurrent.futures
 import contextlib
 import itertools
@@ -17,13 +16,12 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from scopekit import looking
 from scopekit.arguments import LargeArguments
 from scopekit.bringing import Bringer
-from scopekit.calls import end_executors, finish_executors
+from scopekit.calls import end_executors
 from scopekit.driver import Driver
 from scopekit.engine.accelerators import find_processors, probe_kind
 from scopekit.engine.agent import Agent
 from scopekit.engine.lanes import InlineLane, ThreadLane
 from scopekit.engine.output import route_output, routed_output
-from scopekit.engine.surroundings import Here, task_surroundings
 from scopekit.errors import (
     NoProcessorError,
     ScopeError,
@@ -38,6 +36,7 @@ from scopekit.graph import ChunkRecord, StoredChunk, TaskSpec
 from scopekit.handles import CANCEL_SECONDS, Chunk, HiddenHandleError, Task
 from scopekit.holding import holdings_of
 from scopekit.labels import Labels, read_labels
+from scopekit.opensessions import add_session, innermost_session, remove_session
 from scopekit.options import (
     NO_OPTIONS,
     Options,
@@ -64,7 +63,6 @@ from scopekit.scopes import (
     InvalidScope,
     OSProc,
     ThreadProc,
-    ambient,
     as_scope,
 )
 from scopekit.scopes import sealed as sealed_scope
@@ -104,39 +102,7 @@ if TYPE_CHECKING:
     from scopekit.wire.frames import Buffer
     from scopekit.wire.peers import Given, PeerClient, Pushed
 
-__all__ = ("Session", "current_session", "innermost_session", "open_sessions")
-
-
-_sessions: list[Session] = []
-
-
-def _close_all() -> None:
-    finish_executors()
-    for session in reversed(_sessions):
-        with contextlib.suppress(Exception):  # the others must still be closed
-            session.close()
-
-
-def innermost_session() -> Session | None:
-    """Returns the session that module-level functions act on, None if there is none."""
-    return _sessions[-1] if _sessions else None
-
-
-def open_sessions() -> tuple[Session, ...]:
-    """Returns the sessions that are open, the innermost last."""
-    return tuple(_sessions)
-
-
-def current_session() -> Session:
-    """Returns the session that module-level functions act on.
-
-    Raises:
-        ScopekitError: there is none.
-    """
-    session = innermost_session()
-    if session is None:
-        raise ScopekitError("there is no session; start one with scopekit.start()")
-    return session
+__all__ = ("Session",)
 
 
 class Session(Spawner):
@@ -210,12 +176,7 @@ class Session(Spawner):
         self._driver.on_offered = self._agent.fetch_soon
         if link is not None:
             self._driver.bring = self._bringer.bring
-        _sessions.append(self)
-        # Again for each session: what a session needs is registered before it, and
-        # the last to be registered is the first to run.
-        atexit.unregister(_close_all)
-        atexit.register(_close_all)
-        ambient.set_provider(_surroundings)
+        add_session(self)
         self._driver.start()
         if self._roster is not None:
             self._roster.watch()
@@ -1105,8 +1066,7 @@ class Session(Spawner):
             if self._closed:
                 return
             self._closed = True
-        if self in _sessions:
-            _sessions.remove(self)
+        remove_session(self)
         if self._roster is not None:
             self._roster.stop_watching()
         self._driver.close()
@@ -1140,11 +1100,3 @@ def _home_of(handle: Task | Chunk) -> Session:
 
 def _closed(task: Task) -> TaskCancelledError:
     return TaskCancelledError(f"{task.name} was not done when its session was closed")
-
-
-def _surroundings() -> Here | None:
-    """Returns what scopes written in this process refer to."""
-    if (of_task := task_surroundings()) is not None:
-        return of_task
-    session = innermost_session()
-    return None if session is None else Here(session.topology, session._here)

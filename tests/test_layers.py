@@ -44,6 +44,7 @@ LAYERS = {
             "holding",
             "running",
             "blocks",
+            "opensessions",
             "session",
             "api",
         ),
