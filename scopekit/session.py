@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 from dataclasses import replace
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from scopekit import looking
@@ -34,7 +33,6 @@ from scopekit.fetching import Fetcher
 from scopekit.gather import gather, gather_chunks, wait_for
 from scopekit.graph import ChunkRecord, StoredChunk, TaskSpec
 from scopekit.handles import CANCEL_SECONDS, Chunk, HiddenHandleError, Task
-from scopekit.holding import holdings_of
 from scopekit.labels import Labels, read_labels
 from scopekit.opensessions import add_session, innermost_session, remove_session
 from scopekit.options import (
@@ -45,6 +43,7 @@ from scopekit.options import (
     operands,
     perimeter_scope,
 )
+from scopekit.overview import Overview
 from scopekit.pinning.giving import GivingJudge
 from scopekit.pinning.place import Place
 from scopekit.pinning.search import implied_by
@@ -53,7 +52,7 @@ from scopekit.removal import drain
 from scopekit.roster import NodeNames, Roster, dump_probe
 from scopekit.running import run_everywhere
 from scopekit.scheduler import events as ev
-from scopekit.scheduler.details import with_details, with_load
+from scopekit.scheduler.details import with_load
 from scopekit.scheduler.placement import allowed_mask, explain, refusal
 from scopekit.scopechanges import change_scope
 from scopekit.scopes import (
@@ -90,10 +89,8 @@ if TYPE_CHECKING:
     from scopekit.engine.lanes import Lane
     from scopekit.explanation import Explanation
     from scopekit.graph import WorkerId
-    from scopekit.holding import Holdings
     from scopekit.options import Around
     from scopekit.pinning.rule import Rule
-    from scopekit.rescoping import Rescoping
     from scopekit.scopes import Kind, Processor, Scope
     from scopekit.shards import Shard
     from scopekit.wire.blobs import Blob
@@ -105,7 +102,7 @@ if TYPE_CHECKING:
 __all__ = ("Session",)
 
 
-class Session(Spawner):
+class Session(Overview, Spawner):
     """Engines, what they hold, the tasks that they were given.
 
     Made by ``scopekit.start`` and ``scopekit.connect``.
@@ -508,12 +505,6 @@ class Session(Spawner):
         change_scope(self._driver, chunk.id, self._meant(as_scope(scope)), declassify=declassify)
         return chunk
 
-    @property
-    def rescopings(self) -> tuple[Rescoping, ...]:
-        """Every change of a scope, oldest first: which chunk, before, after, by whom, when."""
-        with self._driver.lock:
-            return tuple(self._driver.scheduler.rescopings)
-
     def _chunk_of_buffer(self, buffer: Buffer) -> Chunk:
         home = self._processors_here()[0]
         stored = self._agent.store.put_blob(next(self._ids), buffer, home)
@@ -540,7 +531,7 @@ class Session(Spawner):
             if not allowed:
                 where = (("scope=", scope), ("perimeter", fence))
                 raise refusal("tochunk", where, topology)
-            return self.least_busy(allowed)
+            return looking.least_busy(self._driver, allowed)
         if topology.process(processor.worker) is None:
             known = ", ".join(map(str, topology.workers))
             raise NoProcessorError(
@@ -558,12 +549,6 @@ class Session(Spawner):
             f"the chunk's home, {processor.describe()}, lies outside its scope,"
             f" {scope.describe()}. Leave processor= out to have it moved into the scope."
         )
-
-    def least_busy(self, processors: Sequence[Processor]) -> Processor:
-        """Returns the processor whose process has the least to do."""
-        with self._driver.lock:
-            busy = self._driver.scheduler.busy()
-        return min(processors, key=lambda processor: busy.get(processor.worker, 0))
 
     def _hand_over(self, record: ChunkRecord, value: Any, home: Processor) -> None:
         judge = GivingJudge(self.pin_place(), home.worker)
@@ -780,111 +765,6 @@ class Session(Spawner):
     def call_back(self, callback: Callable[[], None]) -> None:
         """Runs the callbacks of a future on a thread that may wait."""
         self._driver.call_back(callback)
-
-    # -- looking --------------------------------------------------------------------
-
-    @property
-    def topology(self) -> Topology:
-        """A snapshot of the processes there are."""
-        return self._driver.scheduler.topology
-
-    @property
-    def workers(self) -> list[WorkerId]:
-        """The ids of the engines, in order."""
-        return list(self.topology.workers)
-
-    @property
-    def nodes(self) -> list[str]:
-        """The names of the nodes on which there are engines."""
-        topology = self.topology
-        return list(dict.fromkeys(str(topology.node_of(w)) for w in topology.workers))
-
-    def processors(self, scope: Any = None) -> tuple[Processor, ...]:
-        """Returns the processors of a scope.
-
-        Args:
-            scope: the scope; where a task spawned here would run if None.
-        """
-        wanted = operands(NO_OPTIONS) if scope is None else (("scope=", self._read(scope)),)
-        return self.topology.select(allowed_mask(wanted, self.topology))
-
-    def compatible_processors(self, scope: Any = None) -> tuple[Processor, ...]:
-        """Does the same as :meth:`processors`."""
-        return self.processors(scope)
-
-    def num_processors(self, scope: Any = None, all: bool = False) -> int:  # noqa: A002
-        """Counts the processors of a scope, or with ``all`` those that there are."""
-        return len(self.topology.processors) if all else len(self.processors(scope))
-
-    def explain(self, task: Task) -> Explanation:
-        """Tells why a task runs where it runs, or why it does not."""
-        with self._driver.lock:
-            known = self._driver.scheduler
-            return with_details(known.explain(task.id), known, task.id, time.time())
-
-    def satisfiable(self, scope: Any) -> bool:
-        """Tells whether a processor of the scope exists now."""
-        return bool(self.topology.mask(self._read(scope)))
-
-    def statistics(self) -> dict[str, Any]:
-        """Counts tasks by state, chunks, workers, what they are busy with, who was refused."""
-        refused = 0 if self._roster is None else self._roster.refused
-        return {**looking.statistics(self._driver), "refused": refused}
-
-    def events(self) -> list[dict[str, Any]]:
-        """Returns what happened so far, oldest first: seconds, kind, task, worker."""
-        return looking.event_facts(self._driver)
-
-    def graph(self) -> Any:
-        """Returns the task graph as a networkx DiGraph.
-
-        Nodes are tasks and chunks with name, state, scope, processor, worker, node,
-        times in seconds since the session began, and sizes in bytes.
-        """
-        from scopekit.dag import build_graph  # noqa: PLC0415  # loads networkx
-
-        return build_graph(self._driver, self.name)
-
-    def summary(self) -> str:
-        """Tells in a few lines what there is and what was done."""
-        return looking.summary(self._driver, self.name)
-
-    def facts(self) -> dict[str, Any]:
-        """Returns what a display of the session shows."""
-        return {
-            "name": self.name,
-            "state": "closed" if self._closed else "open",
-            "tasks": self.statistics()["tasks"],
-            "workers": looking.worker_facts(self._driver),
-        }
-
-    def __repr__(self) -> str:
-        state = "closed" if self._closed else f"{len(self.workers)} workers"
-        return f"<Session {self.name}: {state} on {', '.join(self.nodes) or 'no node'}>"
-
-    def _repr_html_(self) -> str:
-        html: str = import_module("scopekit.notebook.displays").session_html(self.facts())
-        return html
-
-    def holds(self, worker: WorkerId) -> Holdings:
-        """Tells what a worker holds, and what would be lost if it left.
-
-        Args:
-            worker: its id; ``"client"`` for this process.
-
-        Returns:
-            Its values and tasks, with ``safe``: True if nothing is lost when it is removed.
-
-        Raises:
-            ScopekitError: there is no such worker.
-
-        Example:
-            >>> from scopekit import start
-            >>> with start(0) as session:
-            ...     print(session.holds(0))
-            worker 0 on node ...: 0 chunks of 0 bytes, 0 tasks to run; safe to remove
-        """
-        return holdings_of(self._driver, worker)
 
     # -- engines come and go ----------------------------------------------------------
 
