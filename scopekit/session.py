@@ -16,13 +16,13 @@ from scopekit import looking
 from scopekit.arguments import LargeArguments
 from scopekit.bringing import Bringer
 from scopekit.calls import end_executors
+from scopekit.clientchunks import ClientChunks
 from scopekit.driver import Driver
 from scopekit.engine.accelerators import find_processors, probe_kind
 from scopekit.engine.agent import Agent
 from scopekit.engine.lanes import InlineLane, ThreadLane
 from scopekit.engine.output import route_output, routed_output
 from scopekit.errors import (
-    NoProcessorError,
     ScopeError,
     ScopekitError,
     ScopeViolationError,
@@ -31,7 +31,7 @@ from scopekit.errors import (
 from scopekit.executor import SessionExecutor, open_executor
 from scopekit.fetching import Fetcher
 from scopekit.gather import gather, gather_chunks, wait_for
-from scopekit.graph import ChunkRecord, StoredChunk, TaskSpec
+from scopekit.graph import StoredChunk, TaskSpec
 from scopekit.handles import CANCEL_SECONDS, Chunk, HiddenHandleError, Task
 from scopekit.labels import Labels, read_labels
 from scopekit.opensessions import add_session, innermost_session, remove_session
@@ -41,30 +41,23 @@ from scopekit.options import (
     block_options,
     function_options,
     operands,
-    perimeter_scope,
 )
 from scopekit.overview import Overview
-from scopekit.pinning.giving import GivingJudge
-from scopekit.pinning.place import Place
-from scopekit.pinning.search import implied_by
 from scopekit.places import Process, Topology
 from scopekit.removal import drain
 from scopekit.roster import NodeNames, Roster, dump_probe
 from scopekit.running import run_everywhere
 from scopekit.scheduler import events as ev
 from scopekit.scheduler.details import with_load
-from scopekit.scheduler.placement import allowed_mask, explain, refusal
+from scopekit.scheduler.placement import allowed_mask, explain
 from scopekit.scopechanges import change_scope
 from scopekit.scopes import (
     CLIENT,
-    AnyScope,
     ExactScope,
     InvalidScope,
-    OSProc,
     ThreadProc,
     as_scope,
 )
-from scopekit.scopes import sealed as sealed_scope
 from scopekit.scopes.located import relocated
 from scopekit.scopes.processors import probed_kinds
 from scopekit.several import labelled
@@ -81,7 +74,6 @@ from scopekit.wire.codec import pack_call, type_name
 from scopekit.wire.identity import identity_card
 from scopekit.wire.lending import open_lender
 from scopekit.wire.local import LocalWire
-from scopekit.wire.parcels import pack_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -90,13 +82,11 @@ if TYPE_CHECKING:
     from scopekit.explanation import Explanation
     from scopekit.graph import WorkerId
     from scopekit.options import Around
-    from scopekit.pinning.rule import Rule
+    from scopekit.pinning.place import Place
     from scopekit.scopes import Kind, Processor, Scope
     from scopekit.shards import Shard
-    from scopekit.wire.blobs import Blob
     from scopekit.wire.cluster import ClusterLink
     from scopekit.wire.codec import Call
-    from scopekit.wire.frames import Buffer
     from scopekit.wire.peers import Given, PeerClient, Pushed
 
 __all__ = ("Session",)
@@ -140,9 +130,6 @@ class Session(Overview, Spawner):
         self._here: WorkerId = 0 if link is None else CLIENT
         self._lender = None if link is None else open_lender()
         self._roster: Roster | None = None
-        if link is not None:
-            self._large = LargeArguments(self._chunk_of_buffer, self._buffer_of)
-            self._keep_buffer = self._large.chunk_of
         self._agent = self._open_agent()
         if link is None:
             self._agent.add_processors(self._find_processors())
@@ -150,6 +137,12 @@ class Session(Overview, Spawner):
         topology = Topology([self._process_here(names)])
         self._driver = Driver(topology, threaded=link is not None)
         self._driver.wires[self._here] = LocalWire(self._agent)
+        self._chunks = ClientChunks(
+            self, self._processors_here()[0], self._driver, self._agent.store, self._ids
+        )
+        self._large = LargeArguments(self._chunks.keep_buffer, self._chunks.buffer_of)
+        if link is not None:
+            self._keep_buffer = self._large.chunk_of
         self._agent.receive([msg.TopologyChanged(topology, {})])
         self._asker, self._roster = self._open_engines(link, names)
         try:
@@ -289,12 +282,11 @@ class Session(Overview, Spawner):
 
     def pin_place(self) -> Place:
         """Returns where values of this process are."""
-        return Place(self._processors_here()[0], self.topology)
+        return self._chunks.place()
 
     def keep_pinned(self, value: Any, scope: Scope, why: str) -> Chunk:
         """Makes a chunk of what stays in this process."""
-        home = self._processors_here()[0]
-        return self._keep_here(value, scope, home, why)
+        return self._chunks.keep(value, scope, why)
 
     def _lacks_thread(self, spec: TaskSpec, call: Call) -> bool:
         """Tells whether a task would run here, on the thread of the client's tasks."""
@@ -447,31 +439,8 @@ class Session(Overview, Spawner):
         self._check_open()
         if isinstance(value, (Task, Chunk)):
             raise TypeError(f"a {type(value).__name__} is a handle already, not a value")
-        where, why = (self._read(scope), "") if scope is not None else self._implied(value)
-        if sealed:
-            where = sealed_scope(where)
-        home = self._home(processor, where)
-        if home.worker == self._here:
-            return self._keep_here(value, where, home, why)
-        chunk_id = next(self._ids)
-        record = ChunkRecord(chunk_id, where, processor=home, type=type_name(value), handles=1)
-        self._hand_over(record, value, home)
-        return Chunk(self, chunk_id, {**self.chunk_facts(chunk_id), "state": "released"})
-
-    def _implied(self, value: Any) -> tuple[Scope, str]:
-        """Returns where a value is valid by its type, with what says so."""
-        notes: list[tuple[Any, Rule]] = []
-        implied = implied_by(value, self.pin_place(), notes)
-        return (AnyScope(), "") if implied is None else implied
-
-    def _keep_here(self, value: Any, scope: Scope, home: Processor, why: str) -> Chunk:
-        chunk_id = next(self._ids)
-        record = ChunkRecord(chunk_id, scope, processor=home, type=type_name(value), handles=1)
-        record.pin = why
-        stored = self._agent.store.put(chunk_id, value, scope, home, why=why)
-        self._expect(record)
-        self._driver.handle(ev.ChunkStored(stored, self._here, time.time()))
-        return Chunk(self, chunk_id, {**self.chunk_facts(chunk_id), "state": "released"})
+        where = None if scope is None else self._read(scope)
+        return self._chunks.make(value, processor, where, sealed=sealed)
 
     def rescope(self, x: Task | Chunk, scope: Any, declassify: bool = False) -> Chunk:
         """Changes where a chunk is valid.
@@ -504,70 +473,6 @@ class Session(Overview, Spawner):
             raise ScopekitError(f"chunk {chunk.id} belongs to another session; rescope it there")
         change_scope(self._driver, chunk.id, self._meant(as_scope(scope)), declassify=declassify)
         return chunk
-
-    def _chunk_of_buffer(self, buffer: Buffer) -> Chunk:
-        home = self._processors_here()[0]
-        stored = self._agent.store.put_blob(next(self._ids), buffer, home)
-        record = ChunkRecord(stored.id, stored.scope, processor=home, type=stored.type, handles=1)
-        self._expect(record)
-        self._driver.handle(ev.ChunkStored(stored, self._here, time.time()))
-        return Chunk(self, stored.id, self.chunk_facts(stored.id))
-
-    def _buffer_of(self, chunk: Chunk) -> Buffer:
-        blob: Blob = self._agent.store.value(chunk.id)
-        return blob.data
-
-    def _expect(self, record: ChunkRecord) -> None:
-        with self._driver.lock:
-            self._driver.scheduler.expect(record)
-
-    def _home(self, processor: Processor | None, scope: Scope) -> Processor:
-        topology = self.topology
-        fence = perimeter_scope()
-        mask = topology.mask(scope & fence)
-        if processor is None:
-            mine = topology.worker_mask(self._here) & mask
-            allowed = topology.select(mine or mask)
-            if not allowed:
-                where = (("scope=", scope), ("perimeter", fence))
-                raise refusal("tochunk", where, topology)
-            return looking.least_busy(self._driver, allowed)
-        if topology.process(processor.worker) is None:
-            known = ", ".join(map(str, topology.workers))
-            raise NoProcessorError(
-                f"there is no {processor.describe()} to keep the chunk; the workers are {known}"
-            )
-        if isinstance(processor, OSProc):
-            mask &= topology.worker_mask(processor.worker)
-            if mask:
-                return topology.select(mask)[0]
-        elif topology.bit(processor) is None:
-            raise NoProcessorError(f"there is no {processor.describe()} to keep the chunk")
-        elif topology.contains(scope, processor):
-            return processor
-        raise ScopeError(
-            f"the chunk's home, {processor.describe()}, lies outside its scope,"
-            f" {scope.describe()}. Leave processor= out to have it moved into the scope."
-        )
-
-    def _hand_over(self, record: ChunkRecord, value: Any, home: Processor) -> None:
-        judge = GivingJudge(self.pin_place(), home.worker)
-        try:
-            parcel = pack_value(value, judge).copied()
-            judge.check()
-        except Exception as error:
-            why = "may not" if judge.is_bound else "does not pickle"
-            cause = judge.reason(value) if judge.met else str(error)
-            raise ScopekitError(
-                f"a {record.type} is to move to {home.describe()} and {why}: {cause}."
-                " Make it there, in a task that returns tochunk(value, scope=...)."
-            ) from error
-        record.nbytes = parcel.nbytes
-        with self._driver.lock:
-            self._driver.scheduler.expect(record)
-            put = msg.Put(record.id, parcel, record.scope, home, reports=True)
-            self._driver.wires[home.worker].send(home.worker, put)
-        self._driver.wake()
 
     def fetch(self, x: Any, raw: bool = False, timeout: float | None = None) -> Any:
         """Brings values here.
@@ -730,17 +635,7 @@ class Session(Overview, Spawner):
 
     def revive_chunk(self, stored: StoredChunk) -> Chunk:
         """Makes a handle of what an engine exported."""
-        with self._driver.lock:
-            known = stored.id in self._driver.scheduler.chunks
-        if known:
-            self._driver.handle(ev.HandlesAdded((stored.id,)))
-        else:
-            self._expect(
-                ChunkRecord(stored.id, stored.scope, processor=stored.processor, handles=1)
-            )
-            holder = stored.processor.worker
-            self._driver.handle(ev.ChunkStored(stored, holder, time.time()))
-        return Chunk(self, stored.id, self.chunk_facts(stored.id))
+        return self._chunks.revive(stored)
 
     def cancel_soon(self, tasks: Sequence[Task]) -> None:
         """Has tasks cancelled that nobody wants; may run whenever Python collects something."""
@@ -953,8 +848,7 @@ class Session(Overview, Spawner):
         self._driver.end_all(_closed)
         end_executors(self)
         self._bringer.close()
-        if self._link is not None:
-            self._large.clear()
+        self._large.clear()
         self._close_engines()
 
     def _close_engines(self) -> None:

@@ -44,6 +44,7 @@ LAYERS = {
             "holding",
             "running",
             "blocks",
+            "clientchunks",
             "opensessions",
             "overview",
             "session",
