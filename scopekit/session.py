@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
 import itertools
 import os
 import sys
@@ -12,7 +11,6 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from scopekit import looking
 from scopekit.arguments import LargeArguments
 from scopekit.bringing import Bringer
 from scopekit.calls import end_executors
@@ -25,14 +23,14 @@ from scopekit.engine.output import route_output, routed_output
 from scopekit.errors import (
     ScopeError,
     ScopekitError,
-    ScopeViolationError,
     TaskCancelledError,
 )
 from scopekit.executor import SessionExecutor, open_executor
 from scopekit.fetching import Fetcher
 from scopekit.gather import gather, gather_chunks, wait_for
-from scopekit.graph import StoredChunk, TaskSpec
-from scopekit.handles import CANCEL_SECONDS, Chunk, HiddenHandleError, Task
+from scopekit.graph import TaskSpec
+from scopekit.handlehome import HandleHome, home_of, values_of
+from scopekit.handles import Chunk, Task
 from scopekit.labels import Labels, read_labels
 from scopekit.opensessions import add_session, innermost_session, remove_session
 from scopekit.options import (
@@ -60,11 +58,9 @@ from scopekit.scopes import (
 )
 from scopekit.scopes.located import relocated
 from scopekit.scopes.processors import probed_kinds
-from scopekit.several import labelled
 from scopekit.spawning import (
     SCOPE_OPTIONS,
     Spawner,
-    chunk_id_of,
     function_name,
     pinned_operands,
     placements,
@@ -92,7 +88,7 @@ if TYPE_CHECKING:
 __all__ = ("Session",)
 
 
-class Session(Overview, Spawner):
+class Session(Overview, HandleHome, Spawner):
     """Engines, what they hold, the tasks that they were given.
 
     Made by ``scopekit.start`` and ``scopekit.connect``.
@@ -268,7 +264,7 @@ class Session(Overview, Spawner):
         return self._link is not None
 
     def _owns(self, handle: Task | Chunk) -> bool:
-        return _home_of(handle) is self
+        return home_of(handle) is self
 
     def _take(
         self, spec: TaskSpec, call: Call, task: Task, sink: Callable[[str, str], None] | None
@@ -493,25 +489,7 @@ class Session(Overview, Spawner):
         """
         if raw:
             return gather_chunks(x, self.chunk_of, timeout)
-        return gather(x, self._values_of, timeout)
-
-    def _values_of(self, found: Sequence[Task | Chunk], timeout: float | None) -> list[Any]:
-        """Brings the values of handles, each from the session that it belongs to."""
-        sessions: dict[Session, list[int]] = {}
-        values: dict[tuple[Session, int], Any] = {}
-        for handle in found:
-            if isinstance(handle, Task) and handle.plain_value is not None:
-                values[_home_of(handle), handle.chunk_id] = handle.plain_value[0]
-                continue
-            sessions.setdefault(_home_of(handle), []).append(chunk_id_of(handle))
-        for session, chunks in sessions.items():
-            try:
-                fetched = session._fetcher.values(chunks, timeout)
-            except ScopeViolationError as error:
-                raise labelled(error, found) from None
-            for chunk, value in zip(chunks, fetched, strict=True):
-                values[session, chunk] = value
-        return [values[_home_of(handle), chunk_id_of(handle)] for handle in found]
+        return gather(x, values_of, timeout)
 
     def wait(self, x: Any, timeout: float | None = None) -> Any:
         """Waits until every task in ``x`` has ended, in whatever way; returns ``x``.
@@ -569,97 +547,8 @@ class Session(Overview, Spawner):
         """Returns a name for a task that no other one has."""
         return self._number(name)
 
-    def add_handle(self, chunk_id: int) -> None:
-        """Takes note of one more handle to a chunk."""
-        self._driver.handle(ev.HandlesAdded((chunk_id,)))
-
-    def chunk_of(self, task: Task) -> Chunk:
-        """Returns the handle to the result of a task that is done."""
-        self.add_handle(task.chunk_id)
-        return Chunk(self, task.chunk_id, self.chunk_facts(task.chunk_id))
-
     def _note_brought(self, tasks: Sequence[Task]) -> None:
         self._driver.handle(ev.ResultsBrought(tuple(task.chunk_id for task in tasks)))
-
-    # -- what handles ask of their session ----------------------------------------------
-
-    def fetch_result(self, task: Task, timeout: float | None) -> Any:
-        """Brings the result of a task that is done."""
-        if task.parts:
-            return tuple(self._values_of(task.parts, timeout))
-        if task.label or task.refusal is not None:
-            return self._values_of((task,), timeout)[0]
-        return self._fetcher.values([task.chunk_id], timeout)[0]
-
-    def fetch_chunk(self, chunk: Chunk, timeout: float | None) -> Any:
-        """Brings the value of a chunk."""
-        return self._fetcher.values([chunk.id], timeout)[0]
-
-    def send_now(self) -> None:
-        """Sends off at once what tasks were spawned: somebody waits."""
-        self._driver.send_now()
-
-    def wait_for_task(self, task: Task, timeout: float | None) -> None:
-        """Does what brings a task to its end, for as long as it may take."""
-        self._driver.wait_for(task, timeout)
-
-    def fetch_refusal(self, task: Task) -> ScopekitError | None:
-        """Returns why a result may not come here, None if it may."""
-        for handle in task.parts or (task,):
-            refusal = self._fetcher.refusal(handle.chunk_id)
-            if isinstance(refusal, ScopeViolationError):
-                return labelled(refusal, (handle,))
-            if refusal is not None:
-                return refusal
-        return None
-
-    def release_chunk(self, chunk_id: int) -> None:
-        """Takes note that a handle is gone."""
-        self._driver.release(chunk_id)
-
-    def chunk_facts(self, chunk_id: int) -> Mapping[str, Any]:
-        """Tells what is known of a chunk; never its value."""
-        return looking.chunk_facts(self._driver, chunk_id)
-
-    def task_facts(self, task: int) -> Mapping[str, Any]:
-        """Tells what is known of a task; never a value."""
-        return looking.task_facts(self._driver, task)
-
-    def export_chunk(self, chunk: Chunk) -> tuple[Any, ...]:
-        """Refuses: where handles travel, they travel as arguments."""
-        raise HiddenHandleError(
-            f"chunk {chunk.id} is a handle, and a handle cannot be pickled. Give it to the task as"
-            " an argument (in a list, tuple, dict or set if you like): its value takes its place."
-            " Here it hides inside an object or a closure."
-        )
-
-    def revive_chunk(self, stored: StoredChunk) -> Chunk:
-        """Makes a handle of what an engine exported."""
-        return self._chunks.revive(stored)
-
-    def cancel_soon(self, tasks: Sequence[Task]) -> None:
-        """Has tasks cancelled that nobody wants; may run whenever Python collects something."""
-        self._driver.cancel_soon([task.id for task in tasks])
-
-    def cancel_unsent(self, task: Task) -> bool:
-        """Cancels a task, unless it was sent to an engine."""
-        self._driver.cancel_unsent(task.id)
-        return task.cancelled()
-
-    def cancel_task(self, task: Task, grace: float | None = None) -> bool:
-        """Cancels a task; waits a little for its engine's word, where it takes one."""
-        # What was cancelled may still run, and is asked again.
-        if not task.done() or task.cancelled():
-            self._driver.handle(ev.CancelAsked(task.id, time.time(), grace))
-            self._driver.send_now()
-        if not task.done():
-            with contextlib.suppress(TimeoutError):
-                task.wait(CANCEL_SECONDS)
-        return task.cancelled()
-
-    def call_back(self, callback: Callable[[], None]) -> None:
-        """Runs the callbacks of a future on a thread that may wait."""
-        self._driver.call_back(callback)
 
     # -- engines come and go ----------------------------------------------------------
 
@@ -865,11 +754,6 @@ class Session(Overview, Spawner):
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _home_of(handle: Task | Chunk) -> Session:
-    home = handle._session if isinstance(handle, Task) else handle._home
-    return cast("Session", home)
 
 
 def _closed(task: Task) -> TaskCancelledError:

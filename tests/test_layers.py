@@ -45,6 +45,7 @@ LAYERS = {
             "running",
             "blocks",
             "clientchunks",
+            "handlehome",
             "opensessions",
             "overview",
             "session",
