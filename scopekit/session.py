@@ -11,6 +11,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self, cast
 
+from scopekit import planning
 from scopekit.arguments import LargeArguments
 from scopekit.bringing import Bringer
 from scopekit.calls import end_executors
@@ -20,53 +21,29 @@ from scopekit.engine.accelerators import find_processors, probe_kind
 from scopekit.engine.agent import Agent
 from scopekit.engine.lanes import InlineLane, ThreadLane
 from scopekit.engine.output import route_output, routed_output
-from scopekit.errors import (
-    ScopeError,
-    ScopekitError,
-    TaskCancelledError,
-)
+from scopekit.errors import ScopeError, ScopekitError, TaskCancelledError
 from scopekit.executor import SessionExecutor, open_executor
 from scopekit.fetching import Fetcher
 from scopekit.gather import gather, gather_chunks, wait_for
-from scopekit.graph import TaskSpec
 from scopekit.handlehome import HandleHome, home_of, values_of
 from scopekit.handles import Chunk, Task
 from scopekit.labels import Labels, read_labels
 from scopekit.opensessions import add_session, innermost_session, remove_session
-from scopekit.options import (
-    NO_OPTIONS,
-    Options,
-    block_options,
-    function_options,
-    operands,
-)
+from scopekit.options import Options
 from scopekit.overview import Overview
 from scopekit.places import Process, Topology
 from scopekit.removal import drain
 from scopekit.roster import NodeNames, Roster, dump_probe
 from scopekit.running import run_everywhere
 from scopekit.scheduler import events as ev
-from scopekit.scheduler.details import with_load
-from scopekit.scheduler.placement import allowed_mask, explain
+from scopekit.scheduler.placement import allowed_mask
 from scopekit.scopechanges import change_scope
-from scopekit.scopes import (
-    CLIENT,
-    ExactScope,
-    InvalidScope,
-    ThreadProc,
-    as_scope,
-)
+from scopekit.scopes import CLIENT, ExactScope, ThreadProc, as_scope
 from scopekit.scopes.located import relocated
 from scopekit.scopes.processors import probed_kinds
-from scopekit.spawning import (
-    SCOPE_OPTIONS,
-    Spawner,
-    function_name,
-    pinned_operands,
-    placements,
-)
+from scopekit.spawning import SCOPE_OPTIONS, Spawner
 from scopekit.wire import messages as msg
-from scopekit.wire.codec import pack_call, type_name
+from scopekit.wire.codec import type_name
 from scopekit.wire.identity import identity_card
 from scopekit.wire.lending import open_lender
 from scopekit.wire.local import LocalWire
@@ -76,7 +53,7 @@ if TYPE_CHECKING:
 
     from scopekit.engine.lanes import Lane
     from scopekit.explanation import Explanation
-    from scopekit.graph import WorkerId
+    from scopekit.graph import TaskSpec, WorkerId
     from scopekit.options import Around
     from scopekit.pinning.place import Place
     from scopekit.scopes import Kind, Processor, Scope
@@ -302,31 +279,7 @@ class Session(Overview, HandleHome, Spawner):
     ) -> Explanation:
         """Tells where a call with these options would run, without running it."""
         self._check_open()
-        function = function_name(f)
-        defaults = function_options(f)
-        merged = given.merged_over(block_options()).merged_over(defaults or NO_OPTIONS)
-        name = merged.name or function
-        call = pack_call(f, args, kwargs, name=name, desk=self)
-        result_scope, _ = merged.declared(name, len(merged.outputs))
-        spec = TaskSpec(
-            id=0,
-            name=name,
-            function=function,
-            operands=operands(given, defaults, function)
-            + placements(call.handles)
-            + pinned_operands(call),
-            inputs=self._inputs(call.handles, name),
-            outputs=(),
-            result_scope=result_scope,
-            prefer=self._wishes(merged.prefer),
-        )
-        if call.pinned and self._lacks_thread(spec, call):
-            nowhere = ("the thread of what it is given, which runs no tasks", InvalidScope())
-            scopes = (*spec.operands, nowhere)
-            return explain(name, scopes, self.topology, outcome="conflict")
-        with self._driver.lock:
-            known = self._driver.scheduler
-            return with_load(known.plan(spec), known)
+        return planning.plan_call(self, given, f, args, kwargs)
 
     def _meant(self, scope: Scope) -> Scope:
         """Reads a scope as one of this session, where another one is the current."""

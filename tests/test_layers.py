@@ -48,6 +48,7 @@ LAYERS = {
             "handlehome",
             "opensessions",
             "overview",
+            "planning",
             "session",
             "api",
         ),
