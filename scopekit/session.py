@@ -5,7 +5,6 @@ from __future__ import annotations
 import concurrent.futures
 import itertools
 import os
-import sys
 import threading
 import time
 from dataclasses import replace
@@ -15,12 +14,10 @@ from scopekit import planning
 from scopekit.arguments import LargeArguments
 from scopekit.bringing import Bringer
 from scopekit.calls import end_executors
+from scopekit.clientagent import add_kind, describe_process, open_agent
 from scopekit.clientchunks import ClientChunks
 from scopekit.driver import Driver
-from scopekit.engine.accelerators import find_processors, probe_kind
-from scopekit.engine.agent import Agent
-from scopekit.engine.lanes import InlineLane, ThreadLane
-from scopekit.engine.output import route_output, routed_output
+from scopekit.engine.output import route_output
 from scopekit.errors import ScopeError, ScopekitError, TaskCancelledError
 from scopekit.executor import SessionExecutor, open_executor
 from scopekit.fetching import Fetcher
@@ -31,7 +28,7 @@ from scopekit.labels import Labels, read_labels
 from scopekit.opensessions import add_session, innermost_session, remove_session
 from scopekit.options import Options
 from scopekit.overview import Overview
-from scopekit.places import Process, Topology
+from scopekit.places import Topology
 from scopekit.removal import drain
 from scopekit.roster import NodeNames, Roster, dump_probe
 from scopekit.running import run_everywhere
@@ -40,18 +37,16 @@ from scopekit.scheduler.placement import allowed_mask
 from scopekit.scopechanges import change_scope
 from scopekit.scopes import CLIENT, ExactScope, ThreadProc, as_scope
 from scopekit.scopes.located import relocated
-from scopekit.scopes.processors import probed_kinds
 from scopekit.spawning import SCOPE_OPTIONS, Spawner
 from scopekit.wire import messages as msg
 from scopekit.wire.codec import type_name
-from scopekit.wire.identity import identity_card
 from scopekit.wire.lending import open_lender
 from scopekit.wire.local import LocalWire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from scopekit.engine.lanes import Lane
+    from scopekit.engine.agent import Agent
     from scopekit.explanation import Explanation
     from scopekit.graph import TaskSpec, WorkerId
     from scopekit.options import Around
@@ -99,19 +94,19 @@ class Session(Overview, HandleHome, Spawner):
         self._has_shards = False
         self._closing = threading.Lock()
         self._labelling = threading.Lock()
-        self._restore_output: Callable[[], None] = lambda: None
         self._here: WorkerId = 0 if link is None else CLIENT
         self._lender = None if link is None else open_lender()
         self._roster: Roster | None = None
-        self._agent = self._open_agent()
+        self._restore_output: Callable[[], None] = lambda: None
         if link is None:
-            self._agent.add_processors(self._find_processors())
+            self._restore_output = route_output()
+        self._agent = self._open_agent()
         names = NodeNames()
-        topology = Topology([self._process_here(names)])
+        topology = Topology([describe_process(self._agent, names, self._labels, self.id)])
         self._driver = Driver(topology, threaded=link is not None)
         self._driver.wires[self._here] = LocalWire(self._agent)
         self._chunks = ClientChunks(
-            self, self._processors_here()[0], self._driver, self._agent.store, self._ids
+            self, ThreadProc(self._here, 0), self._driver, self._agent.store, self._ids
         )
         self._large = LargeArguments(self._chunks.keep_buffer, self._chunks.buffer_of)
         if link is not None:
@@ -147,60 +142,26 @@ class Session(Overview, HandleHome, Spawner):
     # -- opening ----------------------------------------------------------------
 
     def _open_agent(self) -> Agent:
-        """Makes this process a place: the client, or worker 0 where there is no engine."""
-        inline = self._link is None
-        if inline:
-            self._restore_output = route_output()
-        lanes: dict[Processor, Lane] = {
-            processor: InlineLane() if inline else ThreadLane("scopekit-client-0", routed_output)
-            for processor in self._processors_here()
-        }
-        return Agent(
+        # By way of methods: it is there before the fetcher, the driver or the roster is.
+        return open_agent(
             self._here,
-            Topology(),
-            lanes,
+            self._threads if self._link is None else 1,
             lambda reports: self._driver.take_reports(self._here, reports),
+            inline=self._link is None,
             fetch=self._ask,
             push=self._push,
             lender=self._lender,
             lends_to=self._lends_to,
-            background=not inline,
-            always_hears=True,
         )
 
     def _ask(self, worker: WorkerId, chunks: Sequence[int]) -> list[Given]:
         return self._fetcher.ask(worker, chunks)
 
-    def _lends_to(self, worker: WorkerId) -> bool:
-        return self._roster is not None and self._roster.borrowers.get(worker, False)
-
     def _push(self, worker: WorkerId, items: list[Pushed]) -> None:
-        # The agent is there before the driver is.
         self._driver.give_to(worker, items)
 
-    def _processors_here(self) -> tuple[Processor, ...]:
-        count = self._threads if self._link is None else 1
-        return tuple(ThreadProc(self._here, thread) for thread in range(count))
-
-    def _find_processors(self) -> tuple[Processor, ...]:
-        """Counts what this process has besides threads, where it is all that there is."""
-        kinds = [(kind, dump_probe(kind, probe)) for kind, probe in probed_kinds()]
-        found, troubles = find_processors(self._here, kinds)
-        for trouble in troubles:
-            sys.stderr.write(f"scopekit: {trouble}\n")
-        return found
-
-    def _process_here(self, names: NodeNames) -> Process:
-        card = identity_card()
-        node = names.name(card["node_name"], card["node"])
-        return Process(
-            self._here,
-            node,
-            self._agent.processors,
-            self._labels.of(self._here, node),
-            pid=os.getpid(),
-            incarnation=self.id,
-        )
+    def _lends_to(self, worker: WorkerId) -> bool:
+        return self._roster is not None and self._roster.borrowers.get(worker, False)
 
     def _open_engines(
         self, link: ClusterLink | None, names: NodeNames
@@ -658,13 +619,7 @@ class Session(Overview, HandleHome, Spawner):
         if self._roster is not None:
             self._roster.probe(kind, pickled, timeout)
             return
-        found, trouble = probe_kind(self._here, kind, pickled)
-        if trouble is not None:
-            sys.stderr.write(f"scopekit: {trouble}\n")
-        self._agent.add_processors(found)
-        self._driver.change_processes(
-            [self._here], lambda process: replace(process, processors=self._agent.processors), {}
-        )
+        add_kind(self._agent, self._driver, kind, pickled)
 
     # -- closing ------------------------------------------------------------------------
 

@@ -44,6 +44,7 @@ LAYERS = {
             "holding",
             "running",
             "blocks",
+            "clientagent",
             "clientchunks",
             "handlehome",
             "opensessions",
