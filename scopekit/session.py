@@ -7,14 +7,13 @@ import itertools
 import os
 import threading
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from scopekit import planning
 from scopekit.arguments import LargeArguments
 from scopekit.bringing import Bringer
 from scopekit.calls import end_executors
-from scopekit.clientagent import add_kind, describe_process, open_agent
+from scopekit.clientagent import describe_process, open_agent
 from scopekit.clientchunks import ClientChunks
 from scopekit.driver import Driver
 from scopekit.engine.output import route_output
@@ -28,9 +27,9 @@ from scopekit.labels import Labels, read_labels
 from scopekit.opensessions import add_session, innermost_session, remove_session
 from scopekit.options import Options
 from scopekit.overview import Overview
+from scopekit.placechanges import PlaceChanges
 from scopekit.places import Topology
-from scopekit.removal import drain
-from scopekit.roster import NodeNames, Roster, dump_probe
+from scopekit.roster import NodeNames, Roster
 from scopekit.running import run_everywhere
 from scopekit.scheduler import events as ev
 from scopekit.scheduler.placement import allowed_mask
@@ -51,7 +50,7 @@ if TYPE_CHECKING:
     from scopekit.graph import TaskSpec, WorkerId
     from scopekit.options import Around
     from scopekit.pinning.place import Place
-    from scopekit.scopes import Kind, Processor, Scope
+    from scopekit.scopes import Processor, Scope
     from scopekit.shards import Shard
     from scopekit.wire.cluster import ClusterLink
     from scopekit.wire.codec import Call
@@ -60,7 +59,7 @@ if TYPE_CHECKING:
 __all__ = ("Session",)
 
 
-class Session(Overview, HandleHome, Spawner):
+class Session(Overview, PlaceChanges, HandleHome, Spawner):
     """Engines, what they hold, the tasks that they were given.
 
     Made by ``scopekit.start`` and ``scopekit.connect``.
@@ -93,7 +92,6 @@ class Session(Overview, HandleHome, Spawner):
         self._closed = False
         self._has_shards = False
         self._closing = threading.Lock()
-        self._labelling = threading.Lock()
         self._here: WorkerId = 0 if link is None else CLIENT
         self._lender = None if link is None else open_lender()
         self._roster: Roster | None = None
@@ -463,163 +461,6 @@ class Session(Overview, HandleHome, Spawner):
 
     def _note_brought(self, tasks: Sequence[Task]) -> None:
         self._driver.handle(ev.ResultsBrought(tuple(task.chunk_id for task in tasks)))
-
-    # -- engines come and go ----------------------------------------------------------
-
-    def add_workers(
-        self, n: int, *, node: str | None = None, timeout: float = 60
-    ) -> list[WorkerId]:
-        """Starts further engines and waits until they are part of the session.
-
-        Args:
-            n: how many.
-            node: the pretended node that they are to be on, this machine if None.
-            timeout: seconds to wait at most.
-
-        Returns:
-            The ids of the new workers.
-
-        Raises:
-            ScopekitError: the engines were not started here, or did not come up.
-        """
-        self._check_open()
-        if self._link is None:
-            raise ScopekitError("a session in this process has no engines to add to")
-        ids = self._link.add_engines(n, node=node, timeout=timeout)
-        joined = self._driver.wait_until(
-            lambda: all(self.topology.process(worker) for worker in ids), timeout
-        )
-        if not joined:
-            raise ScopekitError(f"workers {ids} did not become ready within {timeout:g} s")
-        return list(ids)
-
-    def remove_workers(
-        self, workers: Iterable[WorkerId], *, force: bool = False, timeout: float = 60
-    ) -> list[WorkerId]:
-        """Takes engines out of the session, once they have nothing left to do.
-
-        What they run ends first, what they have not begun goes to others, and what they
-        hold moves to where it is valid. Engines that were started here are stopped, all
-        others are left running.
-
-        Args:
-            workers: their ids.
-            force: True to go on although something will be lost.
-            timeout: seconds to wait at most for all of it.
-
-        Returns:
-            The ids of the workers that are left.
-
-        Raises:
-            ScopekitError: one of them is no engine of this session; something would be
-                lost with them, and what; they had not ended in time.
-        """
-        self._check_open()
-        chosen = list(dict.fromkeys(workers))
-        engines = [worker for worker in self.workers if worker != self._here]
-        for worker in chosen:
-            if worker not in engines or self._link is None or self._roster is None:
-                known = ", ".join(map(str, engines)) or "none"
-                raise ScopekitError(
-                    f"worker {worker!r} is no engine of this session; its engines are {known}"
-                )
-        if chosen and self._roster is not None:
-            began = time.monotonic()
-            drain(self._driver, chosen, force=force, timeout=timeout)
-            self._roster.dismiss(chosen)
-            left = timeout - (time.monotonic() - began)
-            gone = self._driver.wait_until(
-                lambda: not any(self.topology.process(worker) for worker in chosen), max(1.0, left)
-            )
-            if not gone:
-                raise ScopekitError(f"workers {chosen} did not end within {timeout:g} s")
-        return self.workers
-
-    # -- places change ------------------------------------------------------------------
-
-    @property
-    def labels(self) -> dict[WorkerId, tuple[str, ...]]:
-        """The labels of each worker, the client among them, as far as it has any."""
-        return {p.worker: p.labels for p in self.topology.processes if p.labels}
-
-    def label(self, where: Any, *labels: str, force: bool = False) -> None:
-        """Gives a worker, or a node, labels.
-
-        What waits for such a place goes there. What a label keeps out of it, with
-        ``~LabelScope(...)``, leaves it: see :meth:`unlabel`.
-
-        Args:
-            where: a worker's id, or the name of a node, which counts for workers that
-                join there later, too.
-            labels: the labels.
-            force: True to go on although values will be lost.
-
-        Raises:
-            ScopeError: there is no such place, or that is no label.
-            ScopekitError: a value would be lost, since no place is left for it.
-
-        Example:
-            >>> import scopekit as sk
-            >>> with sk.start(0) as session:
-            ...     session.label(0, "camera")
-            ...     sk.compatible_processors(sk.scope(label="camera"))
-            (ThreadProc(0, 0),)
-        """
-        self._relabel(where, labels, add=True, force=force)
-
-    def unlabel(self, where: Any, *labels: str, force: bool = False) -> None:
-        """Takes labels from a worker, or from a node.
-
-        What was sent there and has not begun, and may not run there any more, comes back;
-        what runs goes on. A value that may not be there any more moves to a process that
-        may have it.
-
-        Args:
-            where: a worker's id, or the name of a node.
-            labels: the labels.
-            force: True to go on although values will be lost.
-
-        Raises:
-            ScopeError: there is no such place, or it was not given such a label.
-            ScopekitError: a value would be lost, since no place is left for it.
-
-        Example:
-            >>> import scopekit as sk
-            >>> with sk.start(0, labels={0: ["camera", "fast"]}) as session:
-            ...     session.unlabel(0, "camera")
-            ...     session.labels
-            {0: ('fast',)}
-        """
-        self._relabel(where, labels, add=False, force=force)
-
-    def _relabel(self, where: Any, labels: tuple[str, ...], *, add: bool, force: bool) -> None:
-        self._check_open()
-        with self._labelling:
-            changed = self._labels.change(self._driver, where, labels, add=add, force=force)
-            after = {process.worker: labels for process, labels in changed}
-            self._driver.change_processes(
-                list(after),
-                lambda process: replace(process, labels=after[process.worker]),
-                self._roster.addresses if self._roster is not None else {},
-            )
-
-    def add_kind(self, kind: Kind, probe: Callable[[], int], timeout: float = 30) -> None:
-        """Counts the processors of a kind that was registered since the session began.
-
-        Args:
-            kind: the kind.
-            probe: counts them in a process.
-            timeout: seconds to wait for engines at most.
-
-        Raises:
-            ScopekitError: the probe does not pickle.
-        """
-        self._check_open()
-        pickled = dump_probe(kind, probe)
-        if self._roster is not None:
-            self._roster.probe(kind, pickled, timeout)
-            return
-        add_kind(self._agent, self._driver, kind, pickled)
 
     # -- closing ------------------------------------------------------------------------
 

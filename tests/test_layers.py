@@ -49,6 +49,7 @@ LAYERS = {
             "handlehome",
             "opensessions",
             "overview",
+            "placechanges",
             "planning",
             "session",
             "api",
