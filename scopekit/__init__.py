@@ -46,6 +46,7 @@ from scopekit.errors import (
 )
 from scopekit.explanation import Explanation
 from scopekit.handles import Chunk, Task
+from scopekit.opensessions import current_session
 from scopekit.options import default_options, get_options, perimeter, prefer, with_options
 from scopekit.pinning.decorator import pins
 from scopekit.scopes import (
@@ -69,7 +70,7 @@ from scopekit.scopes import (
     scope_key,
     sealed,
 )
-from scopekit.session import Session, current_session
+from scopekit.session import Session
 from scopekit.shards import Shard
 
 if TYPE_CHECKING:

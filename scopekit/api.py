@@ -12,10 +12,11 @@ from scopekit.gather import wait_for
 from scopekit.handles import Chunk, Task
 from scopekit.inside import Inside, inside
 from scopekit.labels import read_labels
+from scopekit.opensessions import current_session, innermost_session, open_sessions
 from scopekit.options import Options
 from scopekit.scopes import ambient, as_scope
 from scopekit.scopes import processor_type as register_type
-from scopekit.session import Session, current_session, innermost_session, open_sessions
+from scopekit.session import Session
 from scopekit.spawning import OptionSet
 from scopekit.wire.codec import read_handles
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from scopekit.errors import ScopeError, ScopekitError
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from scopekit.driver import Driver
     from scopekit.graph import ChunkRecord, WorkerId
     from scopekit.places import Process, Topology
+    from scopekit.wire.messages import PeerAddress
 
 __all__ = ("Labels", "read_labels")
 
@@ -74,6 +77,7 @@ class Labels:
 
     def __init__(self, given: Mapping[_Place, dict[str, None]]) -> None:
         self._given = {place: dict(labels) for place, labels in given.items()}
+        self._changing = threading.Lock()
 
     def of(self, worker: WorkerId, node: str) -> tuple[str, ...]:
         """Returns the labels of a worker on a node."""
@@ -90,24 +94,42 @@ class Labels:
             _workers_at(place, topology)
 
     def change(
-        self, driver: Driver, where: Any, labels: tuple[str, ...], *, add: bool, force: bool
-    ) -> list[tuple[Process, tuple[str, ...]]]:
-        """Gives a place labels, or takes them.
+        self,
+        driver: Driver,
+        addresses: Mapping[WorkerId, PeerAddress],
+        where: Any,
+        labels: tuple[str, ...],
+        *,
+        add: bool,
+        force: bool,
+    ) -> None:
+        """Gives a place labels, or takes them, and has every process hear of it.
 
         Args:
             driver: knows what is where.
+            addresses: where engines serve their chunks.
             where: a worker, or a node.
             labels: the labels.
             add: True to give them, False to take them.
             force: True to go on although something will be lost.
 
-        Returns:
-            The processes whose labels change, each with those that it has from now on.
-
         Raises:
             ScopeError: there is no such place, or it has no such label.
             ScopekitError: something would be lost, and what.
         """
+        with self._changing:
+            changed = self._change(driver, where, labels, add=add, force=force)
+            after = {process.worker: labels for process, labels in changed}
+            driver.change_processes(
+                list(after),
+                lambda process: replace(process, labels=after[process.worker]),
+                addresses,
+            )
+
+    def _change(
+        self, driver: Driver, where: Any, labels: tuple[str, ...], *, add: bool, force: bool
+    ) -> list[tuple[Process, tuple[str, ...]]]:
+        """Returns the processes whose labels change, each with those that it has from now on."""
         texts = _texts(labels)
         if not texts:
             raise ScopeError("no label is named; give at least one text such as 'camera'")

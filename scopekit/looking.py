@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any
 from scopekit.scopes import AnyScope, constrain
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from scopekit.driver import Driver
     from scopekit.graph import ChunkRecord, TaskRecord
-    from scopekit.scopes import Scope
+    from scopekit.scopes import Processor, Scope
 
 __all__ = (
     "chunk_facts",
     "event_facts",
+    "least_busy",
     "record_facts",
     "statistics",
     "summary",
@@ -108,6 +109,13 @@ def event_facts(driver: Driver) -> list[dict[str, Any]]:
         {"at": at - driver.began, "kind": kind, "task": task, "worker": worker}
         for at, kind, task, worker in driver.log()
     ]
+
+
+def least_busy(driver: Driver, processors: Sequence[Processor]) -> Processor:
+    """Returns the processor whose process has the least to do."""
+    with driver.lock:
+        busy = driver.scheduler.busy()
+    return min(processors, key=lambda processor: busy.get(processor.worker, 0))
 
 
 def statistics(driver: Driver) -> dict[str, Any]:

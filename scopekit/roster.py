@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from scopekit.errors import ScopekitError
 from scopekit.pinning.registry import registry
 from scopekit.places import Process
+from scopekit.removal import drain
 from scopekit.scheduler import events as ev
 from scopekit.scopes import CLIENT
 from scopekit.scopes.processors import probed_kinds
@@ -160,14 +161,36 @@ class Roster:
             over_views = self._driver.wires.get(worker) is self._views
             return over_views and self._driver.scheduler.busy().get(worker, 0) > 0
 
-    def dismiss(self, workers: Iterable[WorkerId]) -> None:
+    def add(self, n: int, *, node: str | None, timeout: float) -> list[WorkerId]:
+        """Starts further engines; see :meth:`scopekit.Session.add_workers`."""
+        ids = self._link.add_engines(n, node=node, timeout=timeout)
+        joined = self._driver.wait_until(
+            lambda: all(self._driver.scheduler.topology.process(worker) for worker in ids), timeout
+        )
+        if not joined:
+            raise ScopekitError(f"workers {ids} did not become ready within {timeout:g} s")
+        return list(ids)
+
+    def remove(self, workers: Sequence[WorkerId], *, force: bool, timeout: float) -> None:
+        """Has engines leave, drained; see :meth:`scopekit.Session.remove_workers`."""
+        began = time.monotonic()
+        drain(self._driver, workers, force=force, timeout=timeout)
+        self._dismiss(workers)
+        left = timeout - (time.monotonic() - began)
+        gone = self._driver.wait_until(
+            lambda: not any(self._driver.scheduler.topology.process(worker) for worker in workers),
+            max(1.0, left),
+        )
+        if not gone:
+            raise ScopekitError(f"workers {workers} did not end within {timeout:g} s")
+
+    def _dismiss(self, workers: Sequence[WorkerId]) -> None:
         """Lets go of engines: ends those started here, leaves others running."""
-        chosen = list(workers)
-        self._dismissed.update(chosen)
+        self._dismissed.update(workers)
         if self._link.owned:
-            self._link.remove_engines([worker for worker in chosen if isinstance(worker, int)])
+            self._link.remove_engines([worker for worker in workers if isinstance(worker, int)])
             return
-        self._views.close_agents(chosen)
+        self._views.close_agents(workers)
         self._changes.append(self._link.engine_ids())
         self._driver.wake()
 

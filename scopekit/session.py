@@ -2,144 +2,64 @@
 
 from __future__ import annotations
 
-import atexit
 import concurrent.futures
-import contextlib
 import itertools
 import os
-import sys
 import threading
 import time
-from dataclasses import replace
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from scopekit import looking
+from scopekit import planning
 from scopekit.arguments import LargeArguments
 from scopekit.bringing import Bringer
-from scopekit.calls import end_executors, finish_executors
+from scopekit.calls import end_executors
+from scopekit.clientagent import describe_process, open_agent
+from scopekit.clientchunks import ClientChunks
 from scopekit.driver import Driver
-from scopekit.engine.accelerators import find_processors, probe_kind
-from scopekit.engine.agent import Agent
-from scopekit.engine.lanes import InlineLane, ThreadLane
-from scopekit.engine.output import route_output, routed_output
-from scopekit.engine.surroundings import Here, task_surroundings
-from scopekit.errors import (
-    NoProcessorError,
-    ScopeError,
-    ScopekitError,
-    ScopeViolationError,
-    TaskCancelledError,
-)
+from scopekit.engine.output import route_output
+from scopekit.errors import ScopeError, ScopekitError, TaskCancelledError
 from scopekit.executor import SessionExecutor, open_executor
 from scopekit.fetching import Fetcher
 from scopekit.gather import gather, gather_chunks, wait_for
-from scopekit.graph import ChunkRecord, StoredChunk, TaskSpec
-from scopekit.handles import CANCEL_SECONDS, Chunk, HiddenHandleError, Task
-from scopekit.holding import holdings_of
+from scopekit.handlehome import HandleHome, home_of, values_of
+from scopekit.handles import Chunk, Task
 from scopekit.labels import Labels, read_labels
-from scopekit.options import (
-    NO_OPTIONS,
-    Options,
-    block_options,
-    function_options,
-    operands,
-    perimeter_scope,
-)
-from scopekit.pinning.giving import GivingJudge
-from scopekit.pinning.place import Place
-from scopekit.pinning.search import implied_by
-from scopekit.places import Process, Topology
-from scopekit.removal import drain
-from scopekit.roster import NodeNames, Roster, dump_probe
+from scopekit.opensessions import add_session, innermost_session, remove_session
+from scopekit.options import Options
+from scopekit.overview import Overview
+from scopekit.placechanges import PlaceChanges
+from scopekit.places import Topology
+from scopekit.roster import NodeNames, Roster
 from scopekit.running import run_everywhere
 from scopekit.scheduler import events as ev
-from scopekit.scheduler.details import with_details, with_load
-from scopekit.scheduler.placement import allowed_mask, explain, refusal
+from scopekit.scheduler.placement import allowed_mask
 from scopekit.scopechanges import change_scope
-from scopekit.scopes import (
-    CLIENT,
-    AnyScope,
-    ExactScope,
-    InvalidScope,
-    OSProc,
-    ThreadProc,
-    ambient,
-    as_scope,
-)
-from scopekit.scopes import sealed as sealed_scope
+from scopekit.scopes import CLIENT, ExactScope, ThreadProc, as_scope
 from scopekit.scopes.located import relocated
-from scopekit.scopes.processors import probed_kinds
-from scopekit.several import labelled
-from scopekit.spawning import (
-    SCOPE_OPTIONS,
-    Spawner,
-    chunk_id_of,
-    function_name,
-    pinned_operands,
-    placements,
-)
+from scopekit.spawning import SCOPE_OPTIONS, Spawner
 from scopekit.wire import messages as msg
-from scopekit.wire.codec import pack_call, type_name
-from scopekit.wire.identity import identity_card
+from scopekit.wire.codec import type_name
 from scopekit.wire.lending import open_lender
 from scopekit.wire.local import LocalWire
-from scopekit.wire.parcels import pack_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from scopekit.engine.lanes import Lane
+    from scopekit.engine.agent import Agent
     from scopekit.explanation import Explanation
-    from scopekit.graph import WorkerId
-    from scopekit.holding import Holdings
+    from scopekit.graph import TaskSpec, WorkerId
     from scopekit.options import Around
-    from scopekit.pinning.rule import Rule
-    from scopekit.rescoping import Rescoping
-    from scopekit.scopes import Kind, Processor, Scope
+    from scopekit.pinning.place import Place
+    from scopekit.scopes import Processor, Scope
     from scopekit.shards import Shard
-    from scopekit.wire.blobs import Blob
     from scopekit.wire.cluster import ClusterLink
     from scopekit.wire.codec import Call
-    from scopekit.wire.frames import Buffer
     from scopekit.wire.peers import Given, PeerClient, Pushed
 
-__all__ = ("Session", "current_session", "innermost_session", "open_sessions")
+__all__ = ("Session",)
 
 
-_sessions: list[Session] = []
-
-
-def _close_all() -> None:
-    finish_executors()
-    for session in reversed(_sessions):
-        with contextlib.suppress(Exception):  # the others must still be closed
-            session.close()
-
-
-def innermost_session() -> Session | None:
-    """Returns the session that module-level functions act on, None if there is none."""
-    return _sessions[-1] if _sessions else None
-
-
-def open_sessions() -> tuple[Session, ...]:
-    """Returns the sessions that are open, the innermost last."""
-    return tuple(_sessions)
-
-
-def current_session() -> Session:
-    """Returns the session that module-level functions act on.
-
-    Raises:
-        ScopekitError: there is none.
-    """
-    session = innermost_session()
-    if session is None:
-        raise ScopekitError("there is no session; start one with scopekit.start()")
-    return session
-
-
-class Session(Spawner):
+class Session(Overview, PlaceChanges, HandleHome, Spawner):
     """Engines, what they hold, the tasks that they were given.
 
     Made by ``scopekit.start`` and ``scopekit.connect``.
@@ -172,21 +92,23 @@ class Session(Spawner):
         self._closed = False
         self._has_shards = False
         self._closing = threading.Lock()
-        self._labelling = threading.Lock()
-        self._restore_output: Callable[[], None] = lambda: None
         self._here: WorkerId = 0 if link is None else CLIENT
         self._lender = None if link is None else open_lender()
         self._roster: Roster | None = None
-        if link is not None:
-            self._large = LargeArguments(self._chunk_of_buffer, self._buffer_of)
-            self._keep_buffer = self._large.chunk_of
-        self._agent = self._open_agent()
+        self._restore_output: Callable[[], None] = lambda: None
         if link is None:
-            self._agent.add_processors(self._find_processors())
+            self._restore_output = route_output()
+        self._agent = self._open_agent()
         names = NodeNames()
-        topology = Topology([self._process_here(names)])
+        topology = Topology([describe_process(self._agent, names, self._labels, self.id)])
         self._driver = Driver(topology, threaded=link is not None)
         self._driver.wires[self._here] = LocalWire(self._agent)
+        self._chunks = ClientChunks(
+            self, ThreadProc(self._here, 0), self._driver, self._agent.store, self._ids
+        )
+        self._large = LargeArguments(self._chunks.keep_buffer, self._chunks.buffer_of)
+        if link is not None:
+            self._keep_buffer = self._large.chunk_of
         self._agent.receive([msg.TopologyChanged(topology, {})])
         self._asker, self._roster = self._open_engines(link, names)
         try:
@@ -210,12 +132,7 @@ class Session(Spawner):
         self._driver.on_offered = self._agent.exchange.fetch_soon
         if link is not None:
             self._driver.bring = self._bringer.bring
-        _sessions.append(self)
-        # Again for each session: what a session needs is registered before it, and
-        # the last to be registered is the first to run.
-        atexit.unregister(_close_all)
-        atexit.register(_close_all)
-        ambient.set_provider(_surroundings)
+        add_session(self)
         self._driver.start()
         if self._roster is not None:
             self._roster.watch()
@@ -223,60 +140,26 @@ class Session(Spawner):
     # -- opening ----------------------------------------------------------------
 
     def _open_agent(self) -> Agent:
-        """Makes this process a place: the client, or worker 0 where there is no engine."""
-        inline = self._link is None
-        if inline:
-            self._restore_output = route_output()
-        lanes: dict[Processor, Lane] = {
-            processor: InlineLane() if inline else ThreadLane("scopekit-client-0", routed_output)
-            for processor in self._processors_here()
-        }
-        return Agent(
+        # By way of methods: it is there before the fetcher, the driver or the roster is.
+        return open_agent(
             self._here,
-            Topology(),
-            lanes,
+            self._threads if self._link is None else 1,
             lambda reports: self._driver.take_reports(self._here, reports),
+            inline=self._link is None,
             fetch=self._ask,
             push=self._push,
             lender=self._lender,
             lends_to=self._lends_to,
-            background=not inline,
-            always_hears=True,
         )
 
     def _ask(self, worker: WorkerId, chunks: Sequence[int]) -> list[Given]:
         return self._fetcher.ask(worker, chunks)
 
-    def _lends_to(self, worker: WorkerId) -> bool:
-        return self._roster is not None and self._roster.borrowers.get(worker, False)
-
     def _push(self, worker: WorkerId, items: list[Pushed]) -> None:
-        # The agent is there before the driver is.
         self._driver.give_to(worker, items)
 
-    def _processors_here(self) -> tuple[Processor, ...]:
-        count = self._threads if self._link is None else 1
-        return tuple(ThreadProc(self._here, thread) for thread in range(count))
-
-    def _find_processors(self) -> tuple[Processor, ...]:
-        """Counts what this process has besides threads, where it is all that there is."""
-        kinds = [(kind, dump_probe(kind, probe)) for kind, probe in probed_kinds()]
-        found, troubles = find_processors(self._here, kinds)
-        for trouble in troubles:
-            sys.stderr.write(f"scopekit: {trouble}\n")
-        return found
-
-    def _process_here(self, names: NodeNames) -> Process:
-        card = identity_card()
-        node = names.name(card["node_name"], card["node"])
-        return Process(
-            self._here,
-            node,
-            self._agent.processors,
-            self._labels.of(self._here, node),
-            pid=os.getpid(),
-            incarnation=self.id,
-        )
+    def _lends_to(self, worker: WorkerId) -> bool:
+        return self._roster is not None and self._roster.borrowers.get(worker, False)
 
     def _open_engines(
         self, link: ClusterLink | None, names: NodeNames
@@ -317,7 +200,7 @@ class Session(Spawner):
         return self._link is not None
 
     def _owns(self, handle: Task | Chunk) -> bool:
-        return _home_of(handle) is self
+        return home_of(handle) is self
 
     def _take(
         self, spec: TaskSpec, call: Call, task: Task, sink: Callable[[str, str], None] | None
@@ -331,12 +214,11 @@ class Session(Spawner):
 
     def pin_place(self) -> Place:
         """Returns where values of this process are."""
-        return Place(self._processors_here()[0], self.topology)
+        return self._chunks.place()
 
     def keep_pinned(self, value: Any, scope: Scope, why: str) -> Chunk:
         """Makes a chunk of what stays in this process."""
-        home = self._processors_here()[0]
-        return self._keep_here(value, scope, home, why)
+        return self._chunks.keep(value, scope, why)
 
     def _lacks_thread(self, spec: TaskSpec, call: Call) -> bool:
         """Tells whether a task would run here, on the thread of the client's tasks."""
@@ -356,31 +238,7 @@ class Session(Spawner):
     ) -> Explanation:
         """Tells where a call with these options would run, without running it."""
         self._check_open()
-        function = function_name(f)
-        defaults = function_options(f)
-        merged = given.merged_over(block_options()).merged_over(defaults or NO_OPTIONS)
-        name = merged.name or function
-        call = pack_call(f, args, kwargs, name=name, desk=self)
-        result_scope, _ = merged.declared(name, len(merged.outputs))
-        spec = TaskSpec(
-            id=0,
-            name=name,
-            function=function,
-            operands=operands(given, defaults, function)
-            + placements(call.handles)
-            + pinned_operands(call),
-            inputs=self._inputs(call.handles, name),
-            outputs=(),
-            result_scope=result_scope,
-            prefer=self._wishes(merged.prefer),
-        )
-        if call.pinned and self._lacks_thread(spec, call):
-            nowhere = ("the thread of what it is given, which runs no tasks", InvalidScope())
-            scopes = (*spec.operands, nowhere)
-            return explain(name, scopes, self.topology, outcome="conflict")
-        with self._driver.lock:
-            known = self._driver.scheduler
-            return with_load(known.plan(spec), known)
+        return planning.plan_call(self, given, f, args, kwargs)
 
     def _meant(self, scope: Scope) -> Scope:
         """Reads a scope as one of this session, where another one is the current."""
@@ -489,31 +347,8 @@ class Session(Spawner):
         self._check_open()
         if isinstance(value, (Task, Chunk)):
             raise TypeError(f"a {type(value).__name__} is a handle already, not a value")
-        where, why = (self._read(scope), "") if scope is not None else self._implied(value)
-        if sealed:
-            where = sealed_scope(where)
-        home = self._home(processor, where)
-        if home.worker == self._here:
-            return self._keep_here(value, where, home, why)
-        chunk_id = next(self._ids)
-        record = ChunkRecord(chunk_id, where, processor=home, type=type_name(value), handles=1)
-        self._hand_over(record, value, home)
-        return Chunk(self, chunk_id, {**self.chunk_facts(chunk_id), "state": "released"})
-
-    def _implied(self, value: Any) -> tuple[Scope, str]:
-        """Returns where a value is valid by its type, with what says so."""
-        notes: list[tuple[Any, Rule]] = []
-        implied = implied_by(value, self.pin_place(), notes)
-        return (AnyScope(), "") if implied is None else implied
-
-    def _keep_here(self, value: Any, scope: Scope, home: Processor, why: str) -> Chunk:
-        chunk_id = next(self._ids)
-        record = ChunkRecord(chunk_id, scope, processor=home, type=type_name(value), handles=1)
-        record.pin = why
-        stored = self._agent.store.put(chunk_id, value, scope, home, why=why)
-        self._expect(record)
-        self._driver.handle(ev.ChunkStored(stored, self._here, time.time()))
-        return Chunk(self, chunk_id, {**self.chunk_facts(chunk_id), "state": "released"})
+        where = None if scope is None else self._read(scope)
+        return self._chunks.make(value, processor, where, sealed=sealed)
 
     def rescope(self, x: Task | Chunk, scope: Any, declassify: bool = False) -> Chunk:
         """Changes where a chunk is valid.
@@ -547,82 +382,6 @@ class Session(Spawner):
         change_scope(self._driver, chunk.id, self._meant(as_scope(scope)), declassify=declassify)
         return chunk
 
-    @property
-    def rescopings(self) -> tuple[Rescoping, ...]:
-        """Every change of a scope, oldest first: which chunk, before, after, by whom, when."""
-        with self._driver.lock:
-            return tuple(self._driver.scheduler.rescopings)
-
-    def _chunk_of_buffer(self, buffer: Buffer) -> Chunk:
-        home = self._processors_here()[0]
-        stored = self._agent.store.put_blob(next(self._ids), buffer, home)
-        record = ChunkRecord(stored.id, stored.scope, processor=home, type=stored.type, handles=1)
-        self._expect(record)
-        self._driver.handle(ev.ChunkStored(stored, self._here, time.time()))
-        return Chunk(self, stored.id, self.chunk_facts(stored.id))
-
-    def _buffer_of(self, chunk: Chunk) -> Buffer:
-        blob: Blob = self._agent.store.value(chunk.id)
-        return blob.data
-
-    def _expect(self, record: ChunkRecord) -> None:
-        with self._driver.lock:
-            self._driver.scheduler.expect(record)
-
-    def _home(self, processor: Processor | None, scope: Scope) -> Processor:
-        topology = self.topology
-        fence = perimeter_scope()
-        mask = topology.mask(scope & fence)
-        if processor is None:
-            mine = topology.worker_mask(self._here) & mask
-            allowed = topology.select(mine or mask)
-            if not allowed:
-                where = (("scope=", scope), ("perimeter", fence))
-                raise refusal("tochunk", where, topology)
-            return self.least_busy(allowed)
-        if topology.process(processor.worker) is None:
-            known = ", ".join(map(str, topology.workers))
-            raise NoProcessorError(
-                f"there is no {processor.describe()} to keep the chunk; the workers are {known}"
-            )
-        if isinstance(processor, OSProc):
-            mask &= topology.worker_mask(processor.worker)
-            if mask:
-                return topology.select(mask)[0]
-        elif topology.bit(processor) is None:
-            raise NoProcessorError(f"there is no {processor.describe()} to keep the chunk")
-        elif topology.contains(scope, processor):
-            return processor
-        raise ScopeError(
-            f"the chunk's home, {processor.describe()}, lies outside its scope,"
-            f" {scope.describe()}. Leave processor= out to have it moved into the scope."
-        )
-
-    def least_busy(self, processors: Sequence[Processor]) -> Processor:
-        """Returns the processor whose process has the least to do."""
-        with self._driver.lock:
-            busy = self._driver.scheduler.busy()
-        return min(processors, key=lambda processor: busy.get(processor.worker, 0))
-
-    def _hand_over(self, record: ChunkRecord, value: Any, home: Processor) -> None:
-        judge = GivingJudge(self.pin_place(), home.worker)
-        try:
-            parcel = pack_value(value, judge).copied()
-            judge.check()
-        except Exception as error:
-            why = "may not" if judge.is_bound else "does not pickle"
-            cause = judge.reason(value) if judge.met else str(error)
-            raise ScopekitError(
-                f"a {record.type} is to move to {home.describe()} and {why}: {cause}."
-                " Make it there, in a task that returns tochunk(value, scope=...)."
-            ) from error
-        record.nbytes = parcel.nbytes
-        with self._driver.lock:
-            self._driver.scheduler.expect(record)
-            put = msg.Put(record.id, parcel, record.scope, home, reports=True)
-            self._driver.wires[home.worker].send(home.worker, put)
-        self._driver.wake()
-
     def fetch(self, x: Any, raw: bool = False, timeout: float | None = None) -> Any:
         """Brings values here.
 
@@ -642,25 +401,7 @@ class Session(Spawner):
         """
         if raw:
             return gather_chunks(x, self.chunk_of, timeout)
-        return gather(x, self._values_of, timeout)
-
-    def _values_of(self, found: Sequence[Task | Chunk], timeout: float | None) -> list[Any]:
-        """Brings the values of handles, each from the session that it belongs to."""
-        sessions: dict[Session, list[int]] = {}
-        values: dict[tuple[Session, int], Any] = {}
-        for handle in found:
-            if isinstance(handle, Task) and handle.plain_value is not None:
-                values[_home_of(handle), handle.chunk_id] = handle.plain_value[0]
-                continue
-            sessions.setdefault(_home_of(handle), []).append(chunk_id_of(handle))
-        for session, chunks in sessions.items():
-            try:
-                fetched = session._fetcher.values(chunks, timeout)
-            except ScopeViolationError as error:
-                raise labelled(error, found) from None
-            for chunk, value in zip(chunks, fetched, strict=True):
-                values[session, chunk] = value
-        return [values[_home_of(handle), chunk_id_of(handle)] for handle in found]
+        return gather(x, values_of, timeout)
 
     def wait(self, x: Any, timeout: float | None = None) -> Any:
         """Waits until every task in ``x`` has ended, in whatever way; returns ``x``.
@@ -718,375 +459,8 @@ class Session(Spawner):
         """Returns a name for a task that no other one has."""
         return self._number(name)
 
-    def add_handle(self, chunk_id: int) -> None:
-        """Takes note of one more handle to a chunk."""
-        self._driver.handle(ev.HandlesAdded((chunk_id,)))
-
-    def chunk_of(self, task: Task) -> Chunk:
-        """Returns the handle to the result of a task that is done."""
-        self.add_handle(task.chunk_id)
-        return Chunk(self, task.chunk_id, self.chunk_facts(task.chunk_id))
-
     def _note_brought(self, tasks: Sequence[Task]) -> None:
         self._driver.handle(ev.ResultsBrought(tuple(task.chunk_id for task in tasks)))
-
-    # -- what handles ask of their session ----------------------------------------------
-
-    def fetch_result(self, task: Task, timeout: float | None) -> Any:
-        """Brings the result of a task that is done."""
-        if task.parts:
-            return tuple(self._values_of(task.parts, timeout))
-        if task.label or task.refusal is not None:
-            return self._values_of((task,), timeout)[0]
-        return self._fetcher.values([task.chunk_id], timeout)[0]
-
-    def fetch_chunk(self, chunk: Chunk, timeout: float | None) -> Any:
-        """Brings the value of a chunk."""
-        return self._fetcher.values([chunk.id], timeout)[0]
-
-    def send_now(self) -> None:
-        """Sends off at once what tasks were spawned: somebody waits."""
-        self._driver.send_now()
-
-    def wait_for_task(self, task: Task, timeout: float | None) -> None:
-        """Does what brings a task to its end, for as long as it may take."""
-        self._driver.wait_for(task, timeout)
-
-    def fetch_refusal(self, task: Task) -> ScopekitError | None:
-        """Returns why a result may not come here, None if it may."""
-        for handle in task.parts or (task,):
-            refusal = self._fetcher.refusal(handle.chunk_id)
-            if isinstance(refusal, ScopeViolationError):
-                return labelled(refusal, (handle,))
-            if refusal is not None:
-                return refusal
-        return None
-
-    def release_chunk(self, chunk_id: int) -> None:
-        """Takes note that a handle is gone."""
-        self._driver.release(chunk_id)
-
-    def chunk_facts(self, chunk_id: int) -> Mapping[str, Any]:
-        """Tells what is known of a chunk; never its value."""
-        return looking.chunk_facts(self._driver, chunk_id)
-
-    def task_facts(self, task: int) -> Mapping[str, Any]:
-        """Tells what is known of a task; never a value."""
-        return looking.task_facts(self._driver, task)
-
-    def export_chunk(self, chunk: Chunk) -> tuple[Any, ...]:
-        """Refuses: where handles travel, they travel as arguments."""
-        raise HiddenHandleError(
-            f"chunk {chunk.id} is a handle, and a handle cannot be pickled. Give it to the task as"
-            " an argument (in a list, tuple, dict or set if you like): its value takes its place."
-            " Here it hides inside an object or a closure."
-        )
-
-    def revive_chunk(self, stored: StoredChunk) -> Chunk:
-        """Makes a handle of what an engine exported."""
-        with self._driver.lock:
-            known = stored.id in self._driver.scheduler.chunks
-        if known:
-            self._driver.handle(ev.HandlesAdded((stored.id,)))
-        else:
-            self._expect(
-                ChunkRecord(stored.id, stored.scope, processor=stored.processor, handles=1)
-            )
-            holder = stored.processor.worker
-            self._driver.handle(ev.ChunkStored(stored, holder, time.time()))
-        return Chunk(self, stored.id, self.chunk_facts(stored.id))
-
-    def cancel_soon(self, tasks: Sequence[Task]) -> None:
-        """Has tasks cancelled that nobody wants; may run whenever Python collects something."""
-        self._driver.cancel_soon([task.id for task in tasks])
-
-    def cancel_unsent(self, task: Task) -> bool:
-        """Cancels a task, unless it was sent to an engine."""
-        self._driver.cancel_unsent(task.id)
-        return task.cancelled()
-
-    def cancel_task(self, task: Task, grace: float | None = None) -> bool:
-        """Cancels a task; waits a little for its engine's word, where it takes one."""
-        # What was cancelled may still run, and is asked again.
-        if not task.done() or task.cancelled():
-            self._driver.handle(ev.CancelAsked(task.id, time.time(), grace))
-            self._driver.send_now()
-        if not task.done():
-            with contextlib.suppress(TimeoutError):
-                task.wait(CANCEL_SECONDS)
-        return task.cancelled()
-
-    def call_back(self, callback: Callable[[], None]) -> None:
-        """Runs the callbacks of a future on a thread that may wait."""
-        self._driver.call_back(callback)
-
-    # -- looking --------------------------------------------------------------------
-
-    @property
-    def topology(self) -> Topology:
-        """A snapshot of the processes there are."""
-        return self._driver.scheduler.topology
-
-    @property
-    def workers(self) -> list[WorkerId]:
-        """The ids of the engines, in order."""
-        return list(self.topology.workers)
-
-    @property
-    def nodes(self) -> list[str]:
-        """The names of the nodes on which there are engines."""
-        topology = self.topology
-        return list(dict.fromkeys(str(topology.node_of(w)) for w in topology.workers))
-
-    def processors(self, scope: Any = None) -> tuple[Processor, ...]:
-        """Returns the processors of a scope.
-
-        Args:
-            scope: the scope; where a task spawned here would run if None.
-        """
-        wanted = operands(NO_OPTIONS) if scope is None else (("scope=", self._read(scope)),)
-        return self.topology.select(allowed_mask(wanted, self.topology))
-
-    def compatible_processors(self, scope: Any = None) -> tuple[Processor, ...]:
-        """Does the same as :meth:`processors`."""
-        return self.processors(scope)
-
-    def num_processors(self, scope: Any = None, all: bool = False) -> int:  # noqa: A002
-        """Counts the processors of a scope, or with ``all`` those that there are."""
-        return len(self.topology.processors) if all else len(self.processors(scope))
-
-    def explain(self, task: Task) -> Explanation:
-        """Tells why a task runs where it runs, or why it does not."""
-        with self._driver.lock:
-            known = self._driver.scheduler
-            return with_details(known.explain(task.id), known, task.id, time.time())
-
-    def satisfiable(self, scope: Any) -> bool:
-        """Tells whether a processor of the scope exists now."""
-        return bool(self.topology.mask(self._read(scope)))
-
-    def statistics(self) -> dict[str, Any]:
-        """Counts tasks by state, chunks, workers, what they are busy with, who was refused."""
-        refused = 0 if self._roster is None else self._roster.refused
-        return {**looking.statistics(self._driver), "refused": refused}
-
-    def events(self) -> list[dict[str, Any]]:
-        """Returns what happened so far, oldest first: seconds, kind, task, worker."""
-        return looking.event_facts(self._driver)
-
-    def graph(self) -> Any:
-        """Returns the task graph as a networkx DiGraph.
-
-        Nodes are tasks and chunks with name, state, scope, processor, worker, node,
-        times in seconds since the session began, and sizes in bytes.
-        """
-        from scopekit.dag import build_graph  # noqa: PLC0415  # loads networkx
-
-        return build_graph(self._driver, self.name)
-
-    def summary(self) -> str:
-        """Tells in a few lines what there is and what was done."""
-        return looking.summary(self._driver, self.name)
-
-    def facts(self) -> dict[str, Any]:
-        """Returns what a display of the session shows."""
-        return {
-            "name": self.name,
-            "state": "closed" if self._closed else "open",
-            "tasks": self.statistics()["tasks"],
-            "workers": looking.worker_facts(self._driver),
-        }
-
-    def __repr__(self) -> str:
-        state = "closed" if self._closed else f"{len(self.workers)} workers"
-        return f"<Session {self.name}: {state} on {', '.join(self.nodes) or 'no node'}>"
-
-    def _repr_html_(self) -> str:
-        html: str = import_module("scopekit.notebook.displays").session_html(self.facts())
-        return html
-
-    def holds(self, worker: WorkerId) -> Holdings:
-        """Tells what a worker holds, and what would be lost if it left.
-
-        Args:
-            worker: its id; ``"client"`` for this process.
-
-        Returns:
-            Its values and tasks, with ``safe``: True if nothing is lost when it is removed.
-
-        Raises:
-            ScopekitError: there is no such worker.
-
-        Example:
-            >>> from scopekit import start
-            >>> with start(0) as session:
-            ...     print(session.holds(0))
-            worker 0 on node ...: 0 chunks of 0 bytes, 0 tasks to run; safe to remove
-        """
-        return holdings_of(self._driver, worker)
-
-    # -- engines come and go ----------------------------------------------------------
-
-    def add_workers(
-        self, n: int, *, node: str | None = None, timeout: float = 60
-    ) -> list[WorkerId]:
-        """Starts further engines and waits until they are part of the session.
-
-        Args:
-            n: how many.
-            node: the pretended node that they are to be on, this machine if None.
-            timeout: seconds to wait at most.
-
-        Returns:
-            The ids of the new workers.
-
-        Raises:
-            ScopekitError: the engines were not started here, or did not come up.
-        """
-        self._check_open()
-        if self._link is None:
-            raise ScopekitError("a session in this process has no engines to add to")
-        ids = self._link.add_engines(n, node=node, timeout=timeout)
-        joined = self._driver.wait_until(
-            lambda: all(self.topology.process(worker) for worker in ids), timeout
-        )
-        if not joined:
-            raise ScopekitError(f"workers {ids} did not become ready within {timeout:g} s")
-        return list(ids)
-
-    def remove_workers(
-        self, workers: Iterable[WorkerId], *, force: bool = False, timeout: float = 60
-    ) -> list[WorkerId]:
-        """Takes engines out of the session, once they have nothing left to do.
-
-        What they run ends first, what they have not begun goes to others, and what they
-        hold moves to where it is valid. Engines that were started here are stopped, all
-        others are left running.
-
-        Args:
-            workers: their ids.
-            force: True to go on although something will be lost.
-            timeout: seconds to wait at most for all of it.
-
-        Returns:
-            The ids of the workers that are left.
-
-        Raises:
-            ScopekitError: one of them is no engine of this session; something would be
-                lost with them, and what; they had not ended in time.
-        """
-        self._check_open()
-        chosen = list(dict.fromkeys(workers))
-        engines = [worker for worker in self.workers if worker != self._here]
-        for worker in chosen:
-            if worker not in engines or self._link is None or self._roster is None:
-                known = ", ".join(map(str, engines)) or "none"
-                raise ScopekitError(
-                    f"worker {worker!r} is no engine of this session; its engines are {known}"
-                )
-        if chosen and self._roster is not None:
-            began = time.monotonic()
-            drain(self._driver, chosen, force=force, timeout=timeout)
-            self._roster.dismiss(chosen)
-            left = timeout - (time.monotonic() - began)
-            gone = self._driver.wait_until(
-                lambda: not any(self.topology.process(worker) for worker in chosen), max(1.0, left)
-            )
-            if not gone:
-                raise ScopekitError(f"workers {chosen} did not end within {timeout:g} s")
-        return self.workers
-
-    # -- places change ------------------------------------------------------------------
-
-    @property
-    def labels(self) -> dict[WorkerId, tuple[str, ...]]:
-        """The labels of each worker, the client among them, as far as it has any."""
-        return {p.worker: p.labels for p in self.topology.processes if p.labels}
-
-    def label(self, where: Any, *labels: str, force: bool = False) -> None:
-        """Gives a worker, or a node, labels.
-
-        What waits for such a place goes there. What a label keeps out of it, with
-        ``~LabelScope(...)``, leaves it: see :meth:`unlabel`.
-
-        Args:
-            where: a worker's id, or the name of a node, which counts for workers that
-                join there later, too.
-            labels: the labels.
-            force: True to go on although values will be lost.
-
-        Raises:
-            ScopeError: there is no such place, or that is no label.
-            ScopekitError: a value would be lost, since no place is left for it.
-
-        Example:
-            >>> import scopekit as sk
-            >>> with sk.start(0) as session:
-            ...     session.label(0, "camera")
-            ...     sk.compatible_processors(sk.scope(label="camera"))
-            (ThreadProc(0, 0),)
-        """
-        self._relabel(where, labels, add=True, force=force)
-
-    def unlabel(self, where: Any, *labels: str, force: bool = False) -> None:
-        """Takes labels from a worker, or from a node.
-
-        What was sent there and has not begun, and may not run there any more, comes back;
-        what runs goes on. A value that may not be there any more moves to a process that
-        may have it.
-
-        Args:
-            where: a worker's id, or the name of a node.
-            labels: the labels.
-            force: True to go on although values will be lost.
-
-        Raises:
-            ScopeError: there is no such place, or it was not given such a label.
-            ScopekitError: a value would be lost, since no place is left for it.
-
-        Example:
-            >>> import scopekit as sk
-            >>> with sk.start(0, labels={0: ["camera", "fast"]}) as session:
-            ...     session.unlabel(0, "camera")
-            ...     session.labels
-            {0: ('fast',)}
-        """
-        self._relabel(where, labels, add=False, force=force)
-
-    def _relabel(self, where: Any, labels: tuple[str, ...], *, add: bool, force: bool) -> None:
-        self._check_open()
-        with self._labelling:
-            changed = self._labels.change(self._driver, where, labels, add=add, force=force)
-            after = {process.worker: labels for process, labels in changed}
-            self._driver.change_processes(
-                list(after),
-                lambda process: replace(process, labels=after[process.worker]),
-                self._roster.addresses if self._roster is not None else {},
-            )
-
-    def add_kind(self, kind: Kind, probe: Callable[[], int], timeout: float = 30) -> None:
-        """Counts the processors of a kind that was registered since the session began.
-
-        Args:
-            kind: the kind.
-            probe: counts them in a process.
-            timeout: seconds to wait for engines at most.
-
-        Raises:
-            ScopekitError: the probe does not pickle.
-        """
-        self._check_open()
-        pickled = dump_probe(kind, probe)
-        if self._roster is not None:
-            self._roster.probe(kind, pickled, timeout)
-            return
-        found, trouble = probe_kind(self._here, kind, pickled)
-        if trouble is not None:
-            sys.stderr.write(f"scopekit: {trouble}\n")
-        self._agent.add_processors(found)
-        self._driver.change_processes(
-            [self._here], lambda process: replace(process, processors=self._agent.processors), {}
-        )
 
     # -- closing ------------------------------------------------------------------------
 
@@ -1105,16 +479,14 @@ class Session(Spawner):
             if self._closed:
                 return
             self._closed = True
-        if self in _sessions:
-            _sessions.remove(self)
+        remove_session(self)
         if self._roster is not None:
             self._roster.stop_watching()
         self._driver.close()
         self._driver.end_all(_closed)
         end_executors(self)
         self._bringer.close()
-        if self._link is not None:
-            self._large.clear()
+        self._large.clear()
         self._close_engines()
 
     def _close_engines(self) -> None:
@@ -1133,18 +505,5 @@ class Session(Spawner):
         self.close()
 
 
-def _home_of(handle: Task | Chunk) -> Session:
-    home = handle._session if isinstance(handle, Task) else handle._home
-    return cast("Session", home)
-
-
 def _closed(task: Task) -> TaskCancelledError:
     return TaskCancelledError(f"{task.name} was not done when its session was closed")
-
-
-def _surroundings() -> Here | None:
-    """Returns what scopes written in this process refer to."""
-    if (of_task := task_surroundings()) is not None:
-        return of_task
-    session = innermost_session()
-    return None if session is None else Here(session.topology, session._here)

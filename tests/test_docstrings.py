@@ -21,9 +21,15 @@ def members():
         value = getattr(scopekit, name)
         yield name, value
         if inspect.isclass(value):
-            for member, made in vars(value).items():
+            for member, made in own_and_inherited(value).items():
                 if not member.startswith("_") and (callable(made) or isinstance(made, property)):
                     yield f"{name}.{member}", made
+
+
+def own_and_inherited(kind):
+    """What a class has of its own, or of a base class that is scopekit's too."""
+    bases = [base for base in kind.__mro__ if base.__module__.startswith("scopekit")]
+    return {member: made for base in reversed(bases) for member, made in vars(base).items()}
 
 
 def inherited(path):

@@ -44,6 +44,13 @@ LAYERS = {
             "holding",
             "running",
             "blocks",
+            "clientagent",
+            "clientchunks",
+            "handlehome",
+            "opensessions",
+            "overview",
+            "placechanges",
+            "planning",
             "session",
             "api",
         ),
@@ -75,7 +82,7 @@ AS_TEXT = {
     ("scopekit.explanation", "scopekit.notebook.displays"): "a notebook asks",
     ("scopekit.handles", "scopekit.notebook.displays"): "a notebook asks",
     ("scopekit.holding", "scopekit.notebook.displays"): "a notebook asks",
-    ("scopekit.session", "scopekit.notebook.displays"): "a notebook asks",
+    ("scopekit.overview", "scopekit.notebook.displays"): "a notebook asks",
     ("scopekit.plots.scene", "scopekit"): "the current session, where none is given",
 }
 # Who imports what speaks to the outside, each with its reason.

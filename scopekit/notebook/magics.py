@@ -20,16 +20,17 @@ from scopekit.handles import Task
 from scopekit.notebook.board import Board, Desk, say
 from scopekit.notebook.cells import CellNames, OptionTextError, analyse, split_options
 from scopekit.notebook.displays import swatch_html
+from scopekit.opensessions import innermost_session
 from scopekit.options import Options, get_options, prefer
 from scopekit.scopes import AnyScope, DefaultScope, NodeScope, ProcessScope
 from scopekit.scopes import scope as make_scope
-from scopekit.session import Session, innermost_session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from scopekit.explanation import Explanation
     from scopekit.scopes import Scope
+    from scopekit.session import Session
 
 __all__ = ("register", "unregister")
 
