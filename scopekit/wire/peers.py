@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from scopekit.scopes import Scope
     from scopekit.wire.frames import Buffer
 
-__all__ = ("Given", "KeyPair", "PeerClient", "PeerServer", "Pushed", "key_pair")
+__all__ = ("Given", "KeyPair", "PeerClient", "PeerServer", "Pushed", "key_pair", "sayable")
 
 _GIVEN = b"\x00"
 _REFUSED = b"\x01"
