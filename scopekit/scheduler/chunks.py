@@ -122,19 +122,15 @@ class Chunks:
             # Let go of before it was made, or before its home had said that it is there.
             self._out.drop(worker, stored.id)
             return []
-        inside = worker in chunk.holders or topology.admits(chunk.scope, worker)
-        if chunk.state == "held" and chunk.rescoped and inside:
-            # Made again beside another result that was lost, in place of a copy that is there
-            # or on its way.
-            _aim_no_more(chunk, worker)
-            if worker not in chunk.holders:
-                chunk.holders = (*chunk.holders, worker)
-            self._out.put(ev.RescopeChunk(chunk.id, worker, chunk.scope, self._out.cause))
-            return []
-        if chunk.state == "held" and not inside:
-            # Made again beside another result that was lost; this one is valid elsewhere.
-            self._out.drop(worker, stored.id)
-            return []
+        if chunk.state == "held":
+            # Made again beside another result that was lost.
+            inside = worker in chunk.holders or topology.admits(chunk.scope, worker)
+            if not inside:
+                self._out.drop(worker, stored.id)
+                return []
+            if chunk.rescoped:
+                self._take_again(chunk, worker)
+                return []
         # Whoever was refused it may have said so before its maker said that it is made.
         if chunk.scope is _UNSCOPED:
             chunk.scope = stored.scope
@@ -159,6 +155,13 @@ class Chunks:
         if not chunk.handles and not chunk.users:
             self.release_if_unwanted(chunk)
         return waiters or []
+
+    def _take_again(self, chunk: ChunkRecord, worker: WorkerId) -> None:
+        """Takes a value in place of a copy that is there, or on its way, by the scope it got."""
+        _aim_no_more(chunk, worker)
+        if worker not in chunk.holders:
+            chunk.holders = (*chunk.holders, worker)
+        self._out.put(ev.RescopeChunk(chunk.id, worker, chunk.scope, self._out.cause))
 
     def lose(self, chunk: ChunkRecord, topology: Topology) -> None:
         """Drops a chunk wherever it is, although it is wanted."""

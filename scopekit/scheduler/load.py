@@ -104,10 +104,12 @@ class Load:
     def weigh(self) -> None:
         """Sums the work anew by what is known now."""
         known = self.durations.known
-        # Nobody can tell how long what lingers goes on.
-        total = len(self.lingering) * _UNKNOWN
+        total = 0.0
         for function, count in self.by_function.items():
             total += count * known.get(function, _UNKNOWN)
+        if self.lingering:
+            # Nobody can tell how long what lingers goes on.
+            total += len(self.lingering) * _UNKNOWN
         if self.running:
             for task in self.running - self.paused:
                 total += max(known.get(self.tasks[task], _UNKNOWN), _UNKNOWN)
