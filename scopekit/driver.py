@@ -23,6 +23,7 @@ from scopekit.options import DEFAULT_OPERANDS
 from scopekit.scheduler import Scheduler
 from scopekit.scheduler import events as ev
 from scopekit.scopes import CLIENT
+from scopekit.shield import shield
 from scopekit.stopped import bereft_error
 from scopekit.wire import messages as msg
 from scopekit.wire.codec import Call, PickledError, dump_error
@@ -188,6 +189,20 @@ class Driver:
         """
         if self._broken is not None:
             raise self._broken_error(task)
+        with shield:
+            self._take(spec, call, task, sink)
+        if len(self._pending) > _MANY:
+            self._unpaced += 1
+            if self._unpaced >= self._pace_after:
+                self._pace()
+
+    def _take(
+        self,
+        spec: TaskSpec,
+        call: Call,
+        task: Task,
+        sink: Callable[[str, str], None] | None,
+    ) -> None:
         if not self._threaded:
             self._drop_released()
         if call.handles:
@@ -210,10 +225,6 @@ class Driver:
         if spec.wait_for or spec.prefer:
             # The thread sleeps until the nearest deadline that it knew of.
             self._wake.set()
-        if len(self._pending) > _MANY:
-            self._unpaced += 1
-            if self._unpaced >= self._pace_after:
-                self._pace()
 
     def _pace(self) -> None:
         """Lets the engines catch up with whoever spawns, where they can do so at once.
@@ -256,9 +267,10 @@ class Driver:
             The error of a task that is refused at its spawn.
         """
         after: list[ev.Settle | msg.Output] = []
-        with self.lock:
-            refused = self._apply(event, after)
-        self._finish(after)
+        with shield:
+            with self.lock:
+                refused = self._apply(event, after)
+            self._finish(after)
         return refused
 
     def change_processes(
@@ -398,7 +410,8 @@ class Driver:
     def take_reports(self, worker: WorkerId, reports: list[msg.Report]) -> None:
         """Takes reports of an agent, from any thread."""
         if not self._threaded:
-            self._read_reports(worker, reports)
+            with shield:
+                self._read_reports(worker, reports)
             return
         self._inbox.append((worker, reports))
         self._wake.set()
@@ -434,11 +447,12 @@ class Driver:
     def cancel_unsent(self, task: int) -> None:
         """Cancels a task, unless it was sent to an engine."""
         after: list[ev.Settle | msg.Output] = []
-        with self.lock:
-            record = self.scheduler.tasks.get(task)
-            if record is not None and record.processor is None:
-                self._apply(ev.CancelAsked(task, time.time()), after)
-        self._finish(after)
+        with shield:
+            with self.lock:
+                record = self.scheduler.tasks.get(task)
+                if record is not None and record.processor is None:
+                    self._apply(ev.CancelAsked(task, time.time()), after)
+            self._finish(after)
 
     def wake(self) -> None:
         """Has the driver's thread look around."""
@@ -702,11 +716,12 @@ class Driver:
     def _flush_from_anywhere(self) -> None:
         self._unsent = 0
         self._urgent = False
-        for wire in self._distinct_wires():
-            if wire.any_thread:
-                wire.flush()
-            else:
-                self._wake.set()
+        with shield:
+            for wire in self._distinct_wires():
+                if wire.any_thread:
+                    wire.flush()
+                else:
+                    self._wake.set()
 
     def _pause(self) -> float:
         """Returns for how many seconds the thread may sleep if nobody wakes it."""

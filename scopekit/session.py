@@ -24,7 +24,7 @@ from scopekit.gather import gather, gather_chunks, wait_for
 from scopekit.handlehome import HandleHome, home_of, values_of
 from scopekit.handles import Chunk, Task
 from scopekit.labels import Labels, read_labels
-from scopekit.opensessions import add_session, innermost_session, remove_session
+from scopekit.opensessions import add_session, innermost_session, open_sessions, remove_session
 from scopekit.options import Options
 from scopekit.overview import Overview
 from scopekit.placechanges import PlaceChanges
@@ -36,6 +36,7 @@ from scopekit.scheduler.placement import allowed_mask
 from scopekit.scopechanges import change_scope
 from scopekit.scopes import CLIENT, ExactScope, ThreadProc, as_scope
 from scopekit.scopes.located import relocated
+from scopekit.shield import shield
 from scopekit.spawning import SCOPE_OPTIONS, Spawner
 from scopekit.wire import messages as msg
 from scopekit.wire.codec import type_name
@@ -488,6 +489,8 @@ class Session(Overview, PlaceChanges, HandleHome, Spawner):
         self._bringer.close()
         self._large.clear()
         self._close_engines()
+        if not open_sessions():
+            shield.remove()
 
     def _close_engines(self) -> None:
         if self._roster is not None:

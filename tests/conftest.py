@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -48,6 +49,14 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.section("figures")
         for what, told in figures.shown.items():
             terminalreporter.write_line(f"{what}: {told}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def heed_interrupts():
+    """Hear Ctrl-C also where a shell started the tests in the background, to ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -13,7 +13,7 @@ import scopekit
 ROOT = Path(scopekit.__file__).parent
 
 LAYERS = {
-    0: ("errors", "scopes"),
+    0: ("errors", "scopes", "shield"),
     1: ("places", "graph", "explanation", "guard", "rescoping", "stopped"),
     2: ("scheduler",),
     3: ("handles", "several", "pinning", "engine", "wire"),

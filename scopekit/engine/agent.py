@@ -29,6 +29,7 @@ from scopekit.errors import ChunkLostError, ScopekitError
 from scopekit.handles import reviver
 from scopekit.pinning.registry import registry
 from scopekit.scopes import CLIENT, AnyScope, constrain, is_sealed
+from scopekit.shield import shield
 from scopekit.stopped import bereft_error, cancelled_error, timeout_error
 from scopekit.wire import messages as msg
 from scopekit.wire.blobs import Blob
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
     from scopekit.engine.lanes import Lane
     from scopekit.engine.stopping import Running
-    from scopekit.graph import WorkerId
+    from scopekit.graph import StoredChunk, WorkerId
     from scopekit.handles import Task
     from scopekit.places import Topology
     from scopekit.scopes import Processor, Scope
@@ -408,7 +409,7 @@ class Agent:
                 inputs = self._handles_in_place_of(order.inputs, inputs)
             if seal is not None:
                 return self._attempt_sealed(order, callee, started, inputs, seal)
-            results, value = run_task(order, callee, inputs, self._results.keep)
+            results, value = self._call(order, callee, inputs, self._results.keep)
         except _NotHereError as found:
             return msg.HandedBack(order.task, found.chunk, found.scope)
         except BaseException as error:  # noqa: BLE001  # a task may raise what it likes
@@ -418,6 +419,13 @@ class Agent:
         told = told_at_once(value, results, split=split)
         return msg.Finished(order.task, results, started, time.time(), told)
 
+    def _call(self, *call: Any) -> tuple[tuple[StoredChunk, ...], Any]:
+        if self.reporter.background:
+            return run_task(*call)
+        # It runs inside of what spawned it, whom no interrupt may tear.
+        with shield.lifted():
+            return run_task(*call)
+
     def _attempt_sealed(
         self, order: msg.Run, callee: Any, started: float, inputs: list[Any], seal: Scope
     ) -> msg.Report:
@@ -425,7 +433,7 @@ class Agent:
         keep = functools.partial(self._results.keep, seal=seal)
         with self.seals.put_on(order.task, seal):
             try:
-                results, _ = run_task(order, callee, inputs, keep)
+                results, _ = self._call(order, callee, inputs, keep)
             except BaseException as error:  # noqa: BLE001  # a task may raise what it likes
                 failure = sealed_error(error, self._place(order.processor))
                 return msg.RunError(order.task, failure, started, time.time())

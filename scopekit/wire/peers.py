@@ -246,7 +246,8 @@ class PeerClient:
                 # An answer to a request that was given up may still come in.
                 if frames[0] == number:
                     return _read_answer(frames[1:])
-        except (TimeoutError, ConnectionError):
+        except (TimeoutError, ConnectionError, KeyboardInterrupt):
+            # Where Ctrl-C came between the parts of an answer, the rest is still in there.
             self._sockets.pop(address.endpoint, None)
             socket.close()
             raise

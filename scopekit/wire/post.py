@@ -21,6 +21,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
+from scopekit.shield import shield
+
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Sequence
@@ -321,29 +323,39 @@ class Post:
             True if it holds; False if the time is over, the socket closed, or another
             thread leads already.
         """
+        # What is received is taken in whole; a wait alone may be interrupted.
+        with shield:
+            return self._lead(holds, until)
+
+    def _lead(self, holds: Callable[[], bool], until: float | None) -> bool:
         if self._closing or not self._leading.acquire(blocking=False):
             return holds()
         try:
             self._leader = threading.get_ident()
             if self._polling:
                 self._woken.give()
-            while not holds() and not self._closing:
-                if self._more_to_take() and self._take_one() and holds():
-                    break
-                if self._tick(took=True):
-                    continue
-                limit = self._seconds_until_due()
-                if until is not None:
-                    limit = min(limit, until - time.monotonic())
-                    if limit <= 0 and time.monotonic() >= until:
-                        break
-                if self._lead_poll(max(0.0, limit) * 1000 + 1):
-                    self._nudged.take()
+            self._receive_until(holds, until)
         finally:
             self._led_at = time.monotonic()
             self._leader = 0
             self._leading.release()
         return holds()
+
+    def _receive_until(self, holds: Callable[[], bool], until: float | None) -> None:
+        while not holds() and not self._closing:
+            if self._more_to_take() and self._take_one() and holds():
+                return
+            if self._tick(took=True):
+                continue
+            limit = self._seconds_until_due()
+            if until is not None:
+                limit = min(limit, until - time.monotonic())
+                if limit <= 0 and time.monotonic() >= until:
+                    return
+            with shield.lifted():
+                some = self._lead_poll(max(0.0, limit) * 1000 + 1)
+            if some:
+                self._nudged.take()
 
     def nudge(self) -> None:
         """Has whoever leads see whether what it waits for holds now."""
