@@ -34,14 +34,13 @@ class Shield:
     change a handler takes longer than a spawn, and passes on what comes then.
 
     Example:
-        >>> with shield:
-        ...     signal.raise_signal(signal.SIGINT)
-        ...     done = "whole"
-        Traceback (most recent call last):
-        ...
-        KeyboardInterrupt
-        >>> done
-        'whole'
+        >>> try:
+        ...     with shield:
+        ...         signal.raise_signal(signal.SIGINT)
+        ...         done = "whole"
+        ... except KeyboardInterrupt:
+        ...     print("interrupted;", done)
+        interrupted; whole
     """
 
     def __init__(self) -> None:

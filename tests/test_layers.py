@@ -13,10 +13,10 @@ import scopekit
 ROOT = Path(scopekit.__file__).parent
 
 LAYERS = {
-    0: ("errors", "scopes", "shield"),
+    0: ("errors", "scopes"),
     1: ("places", "graph", "explanation", "guard", "rescoping", "stopped"),
     2: ("scheduler",),
-    3: ("handles", "several", "pinning", "engine", "wire"),
+    3: ("handles", "several", "shield", "pinning", "engine", "wire"),
     4: (
         *(
             "options",
