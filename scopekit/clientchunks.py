@@ -17,6 +17,7 @@ from scopekit.scheduler import events as ev
 from scopekit.scheduler.placement import refusal
 from scopekit.scopes import AnyScope, OSProc
 from scopekit.scopes import sealed as sealed_scope
+from scopekit.shield import shield
 from scopekit.wire import messages as msg
 from scopekit.wire.codec import type_name
 from scopekit.wire.parcels import pack_value
@@ -84,8 +85,7 @@ class ClientChunks:
             return self._keep_on(home, value, where, why)
         chunk_id = next(self._ids)
         record = ChunkRecord(chunk_id, where, processor=home, type=type_name(value), handles=1)
-        self._hand_over(record, value, home)
-        return self._handle(chunk_id)
+        return self._hand_over(record, value, home)
 
     def keep(self, value: Any, scope: Scope, why: str) -> Chunk:
         """Makes a chunk of a value that stays in this process.
@@ -100,11 +100,14 @@ class ClientChunks:
     def keep_buffer(self, buffer: Buffer) -> Chunk:
         """Makes a chunk of a copy of a buffer."""
         home = self._processor
-        stored = self._store.put_blob(next(self._ids), buffer, home)
-        record = ChunkRecord(stored.id, stored.scope, processor=home, type=stored.type, handles=1)
-        self._expect(record)
-        self._driver.handle(ev.ChunkStored(stored, home.worker, time.time()))
-        return self._handle(stored.id)
+        with shield:
+            stored = self._store.put_blob(next(self._ids), buffer, home)
+            record = ChunkRecord(
+                stored.id, stored.scope, processor=home, type=stored.type, handles=1
+            )
+            self._expect(record)
+            self._driver.handle(ev.ChunkStored(stored, home.worker, time.time()))
+            return self._handle(stored.id)
 
     def buffer_of(self, chunk: Chunk) -> Buffer:
         """Returns the bytes of a chunk that was made of a buffer."""
@@ -113,17 +116,16 @@ class ClientChunks:
 
     def revive(self, stored: StoredChunk) -> Chunk:
         """Makes a handle of what an engine exported."""
-        with self._driver.lock:
-            known = stored.id in self._driver.scheduler.chunks
-        if known:
-            self._driver.handle(ev.HandlesAdded((stored.id,)))
-        else:
-            self._expect(
-                ChunkRecord(stored.id, stored.scope, processor=stored.processor, handles=1)
-            )
-            holder = stored.processor.worker
-            self._driver.handle(ev.ChunkStored(stored, holder, time.time()))
-        return self._handle(stored.id)
+        with shield:
+            with self._driver.lock:
+                known = stored.id in self._driver.scheduler.chunks
+            if known:
+                self._driver.handle(ev.HandlesAdded((stored.id,)))
+            else:
+                home = stored.processor
+                self._expect(ChunkRecord(stored.id, stored.scope, processor=home, handles=1))
+                self._driver.handle(ev.ChunkStored(stored, home.worker, time.time()))
+            return self._handle(stored.id)
 
     def _implied(self, value: Any) -> tuple[Scope, str]:
         """Returns where a value is valid by its type, with what says so."""
@@ -164,12 +166,13 @@ class ClientChunks:
         chunk_id = next(self._ids)
         record = ChunkRecord(chunk_id, scope, processor=home, type=type_name(value), handles=1)
         record.pin = why
-        stored = self._store.put(chunk_id, value, scope, home, why=why)
-        self._expect(record)
-        self._driver.handle(ev.ChunkStored(stored, home.worker, time.time()))
-        return self._handle(chunk_id)
+        with shield:
+            stored = self._store.put(chunk_id, value, scope, home, why=why)
+            self._expect(record)
+            self._driver.handle(ev.ChunkStored(stored, home.worker, time.time()))
+            return self._handle(chunk_id)
 
-    def _hand_over(self, record: ChunkRecord, value: Any, home: Processor) -> None:
+    def _hand_over(self, record: ChunkRecord, value: Any, home: Processor) -> Chunk:
         judge = GivingJudge(self.place(), home.worker)
         try:
             parcel = pack_value(value, judge).copied()
@@ -182,11 +185,13 @@ class ClientChunks:
                 " Make it there, in a task that returns tochunk(value, scope=...)."
             ) from error
         record.nbytes = parcel.nbytes
-        with self._driver.lock:
-            self._driver.scheduler.expect(record)
-            put = msg.Put(record.id, parcel, record.scope, home, reports=True)
-            self._driver.wires[home.worker].send(home.worker, put)
-        self._driver.wake()
+        with shield:
+            with self._driver.lock:
+                self._driver.scheduler.expect(record)
+                put = msg.Put(record.id, parcel, record.scope, home, reports=True)
+                self._driver.wires[home.worker].send(home.worker, put)
+            self._driver.wake()
+            return self._handle(record.id)
 
     def _expect(self, record: ChunkRecord) -> None:
         with self._driver.lock:
