@@ -212,7 +212,7 @@ class Driver:
         self._pending[spec.id] = task
         if sink is not None:
             self._sinks[spec.id] = sink
-        refused = self.handle(ev.TaskSpawned(spec, time.time()))
+        refused = self._handle(ev.TaskSpawned(spec, time.time()))
         if refused is not None:
             self._calls.pop(spec.id, None)
             self._pending.pop(spec.id)
@@ -266,11 +266,14 @@ class Driver:
         Returns:
             The error of a task that is refused at its spawn.
         """
-        after: list[ev.Settle | msg.Output] = []
         with shield:
-            with self.lock:
-                refused = self._apply(event, after)
-            self._finish(after)
+            return self._handle(event)
+
+    def _handle(self, event: ev.Event) -> SchedulingError | None:
+        after: list[ev.Settle | msg.Output] = []
+        with self.lock:
+            refused = self._apply(event, after)
+        self._finish(after)
         return refused
 
     def change_processes(
